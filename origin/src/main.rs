@@ -1,0 +1,2 @@
+//! Headwater node.
+fn main() {}
