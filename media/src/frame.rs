@@ -54,6 +54,10 @@ pub struct GroupHeader {
     /// How many frames the owner expects the group to have, where the publisher's rhythm is
     /// regular. A hint for `EXT-X-PRELOAD-HINT` only; the group may turn out otherwise.
     pub expected_frames: Option<u32>,
+    /// `EXT-X-TARGETDURATION` in whole seconds, once the owner has settled it; constant from then
+    /// on for the life of the broadcast and the same in all its tracks. The owner cuts groups so
+    /// that none rounds to more.
+    pub target_duration_s: Option<u32>,
     /// The configuration of all its frames.
     pub config: Arc<TrackConfig>,
 }

@@ -29,6 +29,7 @@ fn header(seq: u64) -> GroupHeader {
         wall: WallTime(0),
         independent: true,
         expected_frames: None,
+        target_duration_s: None,
         config: Arc::new(TrackConfig {
             version: ConfigVersion(0),
             codec,
