@@ -7,6 +7,7 @@
 pub mod broadcast;
 pub mod bus;
 pub mod codec;
+pub mod fmp4;
 pub mod frame;
 pub mod id;
 pub mod limits;
