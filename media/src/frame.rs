@@ -187,7 +187,7 @@ impl Group {
         });
         let size = frame.payload.len() as u64;
         let slot = FrameSlot { frame, derived: OnceLock::new() };
-        if !slots.get(offset).is_some_and(|place| place.set(slot).is_ok()) {
+        if slots.get(offset).is_none_or(|place| place.set(slot).is_err()) {
             return false;
         }
         self.bytes.fetch_add(size, Ordering::Relaxed);

@@ -1,1 +1,9 @@
-//! Headwater.
+//! The Headwater node as a library: ingest, packager, HTTP, pages; the binary is ten lines.
+//!
+//! Not here: the live media model (`headwater-media`), WebRTC (`headwater-sfu`).
+
+pub mod auth;
+pub mod clock;
+pub mod ingest;
+pub mod sessions;
+pub mod streams;

@@ -1,0 +1,344 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headwater_media::codec::h264::H264Config;
+use headwater_media::codec::opus::OpusConfig;
+use headwater_media::codec::{FrameRate, Resolution};
+use headwater_media::frame::Group;
+use headwater_media::limits::BusLimits;
+use headwater_media::{ClockRate, StreamName, Track};
+
+use super::*;
+
+const FRAME: i64 = 3_000;
+
+fn h264(level: u8) -> Codec {
+    Codec::H264(H264Config {
+        sps: vec![Bytes::from_static(&[0x67])],
+        pps: vec![Bytes::from_static(&[0x68])],
+        profile: 66,
+        constraints: 0xc0,
+        level,
+        resolution: Resolution { width: 640, height: 360 },
+        frame_rate: Some(FrameRate { num: 30, den: 1 }),
+        reorder_frames: 0,
+    })
+}
+
+fn opus() -> Codec {
+    Codec::Opus(OpusConfig { channels: 2, pre_skip: 312, input_sample_rate: 48_000 })
+}
+
+/// A stream and the hand that feeds it, in a world whose clock we turn.
+struct Bed {
+    core: StreamCore,
+    epoch: Epoch,
+    now: WallTime,
+    video: Option<TrackId>,
+    audio: Option<TrackId>,
+}
+
+impl Bed {
+    fn new(video: bool, audio: bool) -> Self {
+        let name = StreamName::parse("test").unwrap();
+        let broadcast = Broadcast::new(name, BusLimits::default());
+        let core = StreamCore::new(broadcast, IngestOptions::default(), Numbers::default());
+        let now = WallTime(1_700_000_000_000_000);
+        let mut bed = Self { core, epoch: Epoch(0), now, video: None, audio: None };
+        bed.begin(video, audio);
+        bed
+    }
+
+    fn begin(&mut self, video: bool, audio: bool) {
+        let id = SessionId::from_random([self.epoch.0 as u8; 16]);
+        self.epoch = self.core.begin(id, self.now);
+        let mut add = |kind, codec| {
+            let track = self.core.add_track(self.epoch, kind).unwrap();
+            self.core.configure(self.epoch, track, codec).unwrap();
+            track
+        };
+        self.video = video.then(|| add(MediaKind::Video, h264(31)));
+        self.audio = audio.then(|| add(MediaKind::Audio, opus()));
+    }
+
+    fn video(&mut self, stamp: i64, keyframe: bool) -> Result<(), PushError> {
+        let time = MediaTime::new(stamp, ClockRate::VIDEO);
+        let payload = Bytes::from_static(&[0; 100]);
+        let frame = RawFrame { pts: time, dts: time, keyframe, capture: None, payload };
+        self.core.push(self.epoch, self.video.unwrap(), frame, self.now)
+    }
+
+    fn audio(&mut self, stamp: i64) -> Result<(), PushError> {
+        let time = MediaTime::new(stamp, ClockRate::OPUS);
+        // A 20 ms CELT packet.
+        let payload = Bytes::from_static(&[0xf8, 0xff, 0xfe]);
+        let frame = RawFrame { pts: time, dts: time, keyframe: true, capture: None, payload };
+        self.core.push(self.epoch, self.audio.unwrap(), frame, self.now)
+    }
+
+    /// `count` frames of 30 fps video with a keyframe every `gop`, and the sound between them,
+    /// from `from` frames on, in real time.
+    fn run(&mut self, from: i64, count: i64, gop: i64) {
+        let mut sound = from * 5 / 3;
+        for n in from..from + count {
+            self.now = self.now.plus_micros(33_333);
+            if self.video.is_some() {
+                self.video(n * FRAME, (n - from) % gop == 0).unwrap();
+            }
+            while self.audio.is_some() && sound * 960 * 30 < (n + 1) * 48_000 {
+                self.audio(sound * 960).unwrap();
+                sound += 1;
+            }
+        }
+    }
+
+    fn track(&self, name: &str) -> Track {
+        self.core.broadcast.track(&TrackName::parse(name).unwrap()).unwrap()
+    }
+
+    fn groups(&self, name: &str) -> Arc<Vec<Arc<Group>>> {
+        self.track(name).window()
+    }
+}
+
+#[test]
+fn audio_is_cut_where_the_video_was_and_numbers_agree() {
+    let mut bed = Bed::new(true, true);
+    bed.run(0, 240, 60);
+    let (video, audio) = (bed.groups("video"), bed.groups("audio"));
+    let seqs = |groups: &[Arc<Group>]| groups.iter().map(|g| g.seq().0).collect::<Vec<_>>();
+    assert_eq!(seqs(&video), [0, 1, 2, 3]);
+    assert_eq!(seqs(&audio), [0, 1, 2, 3]);
+    for (v, a) in video.iter().zip(audio.iter()) {
+        let video_at = v.frame(0).unwrap().pts.micros();
+        let audio_at = a.frame(0).unwrap().pts.micros();
+        assert!((audio_at - video_at).abs() <= 10_000, "{video_at} {audio_at}");
+        assert_eq!(v.header().discontinuity, a.header().discontinuity);
+        let apart = v.header().wall.micros_since(a.header().wall) - (video_at - audio_at);
+        assert!(apart.abs() <= 1, "both tell the time by one clock");
+    }
+    assert_eq!(video[1].final_len(), Some(60));
+}
+
+#[test]
+fn lip_sync_is_the_publishers_to_the_tick() {
+    let mut bed = Bed::new(true, true);
+    bed.run(0, 120, 60);
+    let video = bed.groups("video")[1].frame(7).unwrap().pts;
+    let audio = bed.groups("audio")[1].frame(7).unwrap().pts;
+    let video_from_zero = video.micros() - (67 * 33_333 + 1);
+    let audio_from_zero = audio.micros() - (107 * 20_000);
+    assert!((video_from_zero - audio_from_zero).abs() <= 20_000);
+}
+
+#[test]
+fn a_frame_is_on_the_bus_as_soon_as_it_is_pushed() {
+    let mut bed = Bed::new(true, false);
+    bed.run(0, 30, 60);
+    for n in 30..60 {
+        bed.now = bed.now.plus_micros(33_333);
+        bed.video(n * FRAME, false).unwrap();
+        assert_eq!(bed.groups("video")[0].len(), n as u32 + 1);
+    }
+}
+
+#[test]
+fn a_regular_rhythm_is_announced_and_the_target_duration_settles_with_the_first_group() {
+    let mut bed = Bed::new(true, true);
+    bed.run(0, 241, 60);
+    let headers: Vec<_> = bed.groups("video").iter().map(|g| g.header().clone()).collect();
+    let expected: Vec<_> = headers.iter().map(|h| h.expected_frames).collect();
+    assert_eq!(expected, [None, None, Some(60), Some(60), Some(60)]);
+    let targets: Vec<_> = headers.iter().map(|h| h.target_duration_s).collect();
+    assert_eq!(targets, [None, Some(2), Some(2), Some(2), Some(2)]);
+}
+
+#[test]
+fn a_publisher_without_keyframes_is_cut_at_the_limit_and_warned() {
+    let mut bed = Bed::new(true, true);
+    bed.run(0, 30 * 35, 100_000);
+    let groups = bed.groups("video");
+    let independent: Vec<_> = groups.iter().map(|g| g.header().independent).collect();
+    assert_eq!(independent, [true, false, false, false]);
+    for group in &groups[..3] {
+        let length = group.end().since(group.header().start).micros();
+        assert!(length <= 10_000_000, "{length}");
+    }
+    assert_eq!(groups[1].header().target_duration_s, Some(10));
+    assert!(bed.core.warnings()[0].contains("keyframe"), "{:?}", bed.core.warnings());
+}
+
+#[test]
+fn later_groups_never_round_to_more_than_the_target_duration() {
+    let mut bed = Bed::new(true, false);
+    bed.run(0, 120, 60);
+    bed.run(120, 900, 200);
+    for group in bed.groups("video").iter().filter(|g| g.final_len().is_some()) {
+        let micros = group.end().since(group.header().start).micros();
+        assert!((micros + 500_000) / 1_000_000 <= 2, "{micros}");
+    }
+}
+
+#[test]
+fn a_stream_of_keyframes_alone_does_not_make_a_group_each() {
+    let mut bed = Bed::new(true, false);
+    bed.run(0, 300, 1);
+    let groups = bed.groups("video").len();
+    assert!((15..=21).contains(&groups), "{groups} groups in ten seconds");
+}
+
+#[test]
+fn audio_alone_makes_groups_of_the_keyframe_interval() {
+    let mut bed = Bed::new(false, true);
+    bed.run(0, 300, 60);
+    let groups = bed.groups("audio");
+    assert_eq!(groups[0].final_len(), Some(100));
+    assert_eq!(groups[0].header().target_duration_s, Some(2));
+    assert!(groups.len() >= 4);
+}
+
+#[test]
+fn audio_goes_on_alone_when_the_announced_video_never_brings_a_keyframe() {
+    let mut bed = Bed::new(true, true);
+    let mut sound = 0;
+    for n in 0..300 {
+        bed.now = bed.now.plus_micros(33_333);
+        bed.video(n * FRAME, false).unwrap();
+        while sound * 960 * 30 < (n + 1) * 48_000 {
+            bed.audio(sound * 960).unwrap();
+            sound += 1;
+        }
+    }
+    assert!(bed.groups("audio").len() >= 3, "{:?}", bed.groups("audio"));
+    assert!(bed.groups("video").is_empty());
+    assert!(bed.core.warnings()[0].contains("no keyframe"));
+    // It comes after all, and leads from there.
+    bed.run(300, 130, 60);
+    let (video, audio) = (bed.groups("video"), bed.groups("audio"));
+    assert!(video.len() >= 2);
+    assert_eq!(video.last().unwrap().seq(), audio.last().unwrap().seq());
+}
+
+#[test]
+fn video_that_stalls_leaves_a_gap_in_its_own_numbers_alone() {
+    let mut bed = Bed::new(true, true);
+    bed.run(0, 120, 60);
+    let before = bed.groups("video").last().unwrap().seq();
+    for sound in 200..700 {
+        bed.now = bed.now.plus_micros(20_000);
+        bed.audio(sound * 960).unwrap();
+    }
+    bed.now = bed.now.plus_micros(10_000);
+    bed.video(420 * FRAME, true).unwrap();
+    let video = bed.groups("video").last().unwrap().seq();
+    assert!(video.0 > before.0 + 1, "audio went on under numbers of its own");
+    bed.audio(701 * 960).unwrap();
+    assert_eq!(bed.groups("audio").last().unwrap().seq(), video);
+    for group in bed.groups("audio").iter().filter(|g| g.final_len().is_some()) {
+        let micros = group.end().since(group.header().start).micros();
+        assert!((micros + 500_000) / 1_000_000 <= 2, "{micros}");
+    }
+}
+
+#[test]
+fn a_publisher_that_returns_continues_the_numbers_after_a_discontinuity() {
+    let mut bed = Bed::new(true, true);
+    bed.run(0, 150, 60);
+    let old_epoch = bed.epoch;
+    assert!(bed.core.leave(bed.epoch));
+    assert_eq!(bed.core.broadcast.state(), BroadcastState::Waiting);
+    assert!(bed.groups("video").last().unwrap().final_len().is_some(), "what came can be played");
+    let last = bed.groups("video").last().unwrap().seq();
+    let end = bed.groups("video").last().unwrap().end();
+    bed.now = bed.now.plus_micros(3_000_000);
+    bed.begin(true, true);
+    bed.run(0, 130, 60);
+    let groups = bed.groups("video");
+    let first_new = groups.iter().find(|g| g.header().epoch == bed.epoch).unwrap();
+    assert_eq!(first_new.seq(), last.next());
+    assert_eq!(first_new.header().discontinuity.0, 1);
+    assert!(first_new.header().start.ticks() >= end.ticks() + 2 * 90_000, "time went on");
+    let versions: Vec<_> = groups.iter().map(|g| g.header().config.version.0).collect();
+    assert!(versions.iter().all(|v| *v == 0), "the same headers keep their init section");
+    assert!(!bed.core.leave(old_epoch), "the old session has no say any more");
+    assert_eq!(bed.groups("audio").last().unwrap().seq(), groups.last().unwrap().seq());
+}
+
+#[test]
+fn changed_headers_take_effect_at_a_keyframe_under_a_new_version() {
+    let mut bed = Bed::new(true, false);
+    bed.run(0, 65, 60);
+    let track = bed.video.unwrap();
+    bed.core.configure(bed.epoch, track, h264(40)).unwrap();
+    bed.now = bed.now.plus_micros(33_333);
+    bed.video(65 * FRAME, false).unwrap();
+    assert_eq!(bed.groups("video").last().unwrap().len(), 5, "nothing under the wrong headers");
+    bed.run(66, 30, 60);
+    let last = bed.groups("video").last().unwrap().clone();
+    assert_eq!(last.header().config.version.0, 1);
+    assert_eq!(last.header().config.codec, h264(40));
+    assert_eq!(last.len(), 30);
+}
+
+#[test]
+fn a_fenced_session_can_do_nothing() {
+    let mut bed = Bed::new(true, false);
+    bed.run(0, 30, 60);
+    let old = bed.epoch;
+    bed.begin(true, false);
+    let time = MediaTime::new(0, ClockRate::VIDEO);
+    let payload = Bytes::from_static(&[0]);
+    let frame = RawFrame { pts: time, dts: time, keyframe: true, capture: None, payload };
+    assert!(bed.core.push(old, TrackId(0), frame, bed.now).is_err());
+    assert!(bed.core.add_track(old, MediaKind::Audio).is_err());
+}
+
+#[test]
+fn too_large_a_frame_and_too_high_a_bitrate_are_refused_for_good() {
+    let mut bed = Bed::new(true, false);
+    let time = MediaTime::new(0, ClockRate::VIDEO);
+    let big = |size: usize| RawFrame {
+        pts: time,
+        dts: time,
+        keyframe: true,
+        capture: None,
+        payload: Bytes::from(vec![0; size]),
+    };
+    let refused = bed.core.push(bed.epoch, TrackId(0), big(50 << 20), bed.now).unwrap_err();
+    assert!(matches!(refused, PushError::FrameTooLarge { .. }) && refused.is_fatal());
+    let mut last = Ok(());
+    for _ in 0..30 {
+        bed.now = bed.now.plus_micros(1_000);
+        last = bed.core.push(bed.epoch, TrackId(0), big(1 << 20), bed.now);
+        if last.is_err() {
+            break;
+        }
+    }
+    let refused = last.unwrap_err();
+    assert!(matches!(refused, PushError::Bitrate { .. }) && refused.is_fatal(), "{refused}");
+}
+
+#[test]
+fn a_hundred_thousand_tiny_frames_stay_within_every_bound() {
+    let mut bed = Bed::new(true, false);
+    for n in 0..100_000i64 {
+        bed.now = bed.now.plus_micros(10);
+        let _ = bed.video(n, n == 0);
+    }
+    for group in bed.groups("video").iter() {
+        assert!(group.len() <= BusLimits::default().group_frames);
+    }
+}
+
+#[test]
+fn a_new_publisher_without_audio_ends_the_audio_track() {
+    let mut bed = Bed::new(true, true);
+    bed.run(0, 120, 60);
+    let audio = bed.track("audio");
+    bed.core.leave(bed.epoch);
+    bed.begin(true, false);
+    bed.run(0, 200, 60);
+    assert!(audio.is_finished());
+    assert_eq!(bed.core.broadcast.tracks().len(), 1);
+    assert_eq!(bed.groups("video").last().unwrap().header().epoch, bed.epoch);
+}

@@ -1,0 +1,231 @@
+//! A track's two halves: what lasts with the broadcast, and what lasts with a publisher.
+//!
+//! Not here: when groups begin (`group`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use headwater_media::{
+    ClockRate, Codec, ConfigVersion, GroupSeq, MediaKind, PartPlan, TrackConfig, TrackName,
+    TrackWriter, WallTime,
+};
+
+use super::HELD_FRAMES_MAX;
+use crate::ingest::cadence::Cadence;
+use crate::ingest::timeline::Timeline;
+
+/// A frame on the broadcast's timeline, in ticks of its track.
+#[derive(Clone, Debug)]
+pub(super) struct Mapped {
+    pub(super) pts: i64,
+    pub(super) dts: i64,
+    pub(super) keyframe: bool,
+    pub(super) capture: WallTime,
+    pub(super) now: WallTime,
+    pub(super) payload: Bytes,
+}
+
+/// What of a track lasts with the broadcast.
+pub(super) struct Slot {
+    pub(super) name: TrackName,
+    pub(super) kind: MediaKind,
+    pub(super) writer: TrackWriter,
+    /// Configuration of the newest group.
+    pub(super) config: Option<Arc<TrackConfig>>,
+    /// The newest version given out under this name, ever.
+    version: Option<ConfigVersion>,
+    /// `PART-TARGET`, once chosen: in ticks of a rate. It stays for the broadcast's life.
+    part_target: Option<(u32, ClockRate)>,
+}
+
+impl Slot {
+    pub(super) fn new(
+        name: TrackName,
+        kind: MediaKind,
+        writer: TrackWriter,
+        version: Option<ConfigVersion>,
+    ) -> Self {
+        Self { name, kind, writer, config: None, version, part_target: None }
+    }
+
+    pub(super) fn version(&self) -> Option<ConfigVersion> {
+        self.version
+    }
+
+    /// How far the track has come, in microseconds.
+    pub(super) fn end_micros(&self) -> Option<i64> {
+        self.writer.track().newest().map(|group| group.end().micros())
+    }
+
+    /// The plan for frames of `cadence`: the first one sets the target for good, later ones keep
+    /// to it.
+    fn plan(&mut self, cadence: Cadence, rate: ClockRate, configured: Duration) -> PartPlan {
+        let fresh = PartPlan::for_cadence(cadence.num, cadence.den, rate, configured);
+        let Some((ticks, of)) = self.part_target else {
+            self.part_target = Some((fresh.target_ticks, rate));
+            return fresh;
+        };
+        let kept = u64::from(ticks) * u64::from(rate.hz()) / u64::from(of.hz());
+        PartPlan { target_ticks: u32::try_from(kept).unwrap_or(u32::MAX).max(1), ..fresh }
+    }
+
+    /// The configuration of a group of `codec` cut by `parts`: the newest one if it is the same.
+    pub(super) fn configured(
+        &mut self,
+        codec: &Codec,
+        rate: ClockRate,
+        parts: PartPlan,
+    ) -> Arc<TrackConfig> {
+        if let Some(config) = &self.config
+            && config.codec == *codec
+            && config.rate == rate
+            && config.parts == parts
+        {
+            return Arc::clone(config);
+        }
+        let version = self.version.map_or(ConfigVersion(0), ConfigVersion::next);
+        self.version = Some(version);
+        let config = Arc::new(TrackConfig { version, codec: codec.clone(), rate, parts });
+        self.config = Some(Arc::clone(&config));
+        config
+    }
+}
+
+/// What of a track lasts with a publisher's session.
+pub(super) struct SessionTrack {
+    pub(super) slot: usize,
+    pub(super) kind: MediaKind,
+    pub(super) codec: Option<Codec>,
+    /// The headers changed since the open group began.
+    pub(super) codec_changed: bool,
+    pub(super) timeline: Option<Timeline>,
+    pub(super) plan: Option<PartPlan>,
+    cadence: Option<Cadence>,
+    /// Frames that wait for the cadence or for the leader.
+    pub(super) held: VecDeque<Mapped>,
+    /// Where this track's next group begins, as its leader has cut.
+    pub(super) cut: Option<Cut>,
+    /// Whether this session has begun a group.
+    pub(super) begun: bool,
+    /// Frames in the last two groups.
+    pub(super) lengths: [Option<u32>; 2],
+    pub(super) last_keyframe: Option<WallTime>,
+}
+
+/// A boundary that the leader has made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub(super) seq: GroupSeq,
+    pub(super) micros: i64,
+}
+
+impl SessionTrack {
+    pub(super) fn new(slot: usize, kind: MediaKind) -> Self {
+        Self {
+            slot,
+            kind,
+            codec: None,
+            codec_changed: false,
+            timeline: None,
+            plan: None,
+            cadence: None,
+            held: VecDeque::new(),
+            cut: None,
+            begun: false,
+            lengths: [None; 2],
+            last_keyframe: None,
+        }
+    }
+
+    pub(super) fn configure(&mut self, codec: Codec) {
+        if self.codec.as_ref() == Some(&codec) {
+            return;
+        }
+        // A changed rate needs a timeline in its ticks: as at the session's start.
+        let rate = rate_of(&codec);
+        if self.rate() != Some(rate) {
+            self.timeline = None;
+            self.cadence = None;
+            self.held.clear();
+        }
+        self.codec_changed = true;
+        self.codec = Some(codec);
+    }
+
+    /// Ticks a second, once the codec is known.
+    pub(super) fn rate(&self) -> Option<ClockRate> {
+        self.codec.as_ref().map(rate_of)
+    }
+
+    pub(super) fn hold(&mut self, frame: Mapped) {
+        if self.held.len() >= HELD_FRAMES_MAX {
+            self.held.pop_front();
+            super::dropped("held_too_long");
+        }
+        self.held.push_back(frame);
+    }
+
+    /// Media time from the first held frame to the last.
+    pub(super) fn held_micros(&self) -> i64 {
+        let (Some(first), Some(last), Some(rate)) =
+            (self.held.front(), self.held.back(), self.rate())
+        else {
+            return 0;
+        };
+        let ticks = last.dts.saturating_sub(first.dts);
+        headwater_media::MediaDuration::new(ticks, rate).micros()
+    }
+
+    /// Looks for the cadence in the held frames; true once it is known.
+    pub(super) fn find_cadence(&mut self, now: WallTime, wait_micros: i64) -> bool {
+        let (Some(codec), Some(rate)) = (&self.codec, self.rate()) else { return false };
+        let cadence = match self.kind {
+            MediaKind::Audio => {
+                let first = self.held.front().map(|frame| frame.payload.as_ref());
+                let samples = first.map_or(960, opus_packet_samples);
+                Some(Cadence::of_audio(codec, samples))
+            }
+            MediaKind::Video => {
+                let waited = self.held.front().map_or(0, |frame| now.micros_since(frame.now));
+                let dts: Vec<_> = self.held.iter().map(|frame| frame.dts).collect();
+                let patient = waited < wait_micros;
+                Cadence::of_video(&dts, codec.frame_rate(), rate, patient)
+            }
+        };
+        self.cadence = cadence;
+        cadence.is_some()
+    }
+
+    pub(super) fn make_timeline(&mut self, slot: &mut Slot, part_target: Duration) {
+        let (Some(cadence), Some(rate)) = (self.cadence, self.rate()) else { return };
+        let plan = slot.plan(cadence, rate, part_target);
+        self.plan = Some(plan);
+        self.timeline = Some(Timeline::new(self.kind, rate, cadence, plan));
+    }
+}
+
+/// Video runs at 90 kHz, audio at its sample rate.
+fn rate_of(codec: &Codec) -> ClockRate {
+    match codec.audio() {
+        Some((hz, _)) => ClockRate::new(hz).unwrap_or(ClockRate::OPUS),
+        None => ClockRate::VIDEO,
+    }
+}
+
+/// Samples at 48 kHz in an Opus packet, by its first two bytes (RFC 6716 §3.1).
+fn opus_packet_samples(packet: &[u8]) -> u32 {
+    let toc = packet.first().copied().unwrap_or(0);
+    let frame = match toc >> 3 {
+        config @ 0..=11 => [480, 960, 1_920, 2_880].get(usize::from(config % 4)).copied(),
+        config @ 12..=15 => [480, 960].get(usize::from(config % 2)).copied(),
+        config => [120, 240, 480, 960].get(usize::from(config % 4)).copied(),
+    };
+    let count = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => u32::from(packet.get(1).copied().unwrap_or(1) & 0x3f).max(1),
+    };
+    frame.unwrap_or(960) * count
+}

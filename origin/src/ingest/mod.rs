@@ -1,0 +1,17 @@
+//! Publishers in: every protocol's sessions end in one [`Publisher`], which gives frames their
+//! final times and cuts them into groups.
+//!
+//! Not here: who owns a stream's name (`streams`), packaging (`packager`).
+
+mod cadence;
+mod core;
+mod policy;
+mod publisher;
+mod source_clock;
+mod timeline;
+
+pub use policy::{EndReason, IngestOptions, PushError, RawFrame, TrackId};
+pub use publisher::Publisher;
+
+pub(crate) use core::{Numbers, StreamCore};
+pub(crate) use publisher::PublisherControl;
