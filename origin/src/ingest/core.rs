@@ -206,7 +206,7 @@ impl StreamCore {
                         _ => PushError::NoTrack,
                     })?;
                 let version = self.numbers.version(&name);
-                self.slots.push(Slot::new(name, kind, writer, version));
+                self.slots.push(Slot::new(name, writer, version));
                 self.slots.len() - 1
             }
         };
@@ -300,7 +300,6 @@ impl StreamCore {
     /// To the cutting of a leader or a follower.
     fn route(&mut self, n: usize, frame: Mapped) {
         let Some(session) = self.session.as_mut() else { return };
-        let Some(track) = session.tracks.get_mut(n) else { return };
         let first_video = session.tracks.iter().position(|track| track.kind == MediaKind::Video);
         if first_video == Some(n) || session.leader == Some(n) {
             self.lead(n, frame);

@@ -30,7 +30,6 @@ pub(super) struct Mapped {
 /// What of a track lasts with the broadcast.
 pub(super) struct Slot {
     pub(super) name: TrackName,
-    pub(super) kind: MediaKind,
     pub(super) writer: TrackWriter,
     /// Configuration of the newest group.
     pub(super) config: Option<Arc<TrackConfig>>,
@@ -43,11 +42,10 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn new(
         name: TrackName,
-        kind: MediaKind,
         writer: TrackWriter,
         version: Option<ConfigVersion>,
     ) -> Self {
-        Self { name, kind, writer, config: None, version, part_target: None }
+        Self { name, writer, config: None, version, part_target: None }
     }
 
     pub(super) fn version(&self) -> Option<ConfigVersion> {
