@@ -13,6 +13,7 @@ pub mod id;
 pub mod limits;
 pub mod time;
 pub mod track;
+pub mod ts;
 
 pub use broadcast::{Broadcast, BroadcastState};
 pub use bus::{Cursor, Item, Start, TrackWriter};
