@@ -1,1 +1,33 @@
-//! Headwater.
+//! WebRTC for Headwater: WHIP publishers in, WHEP viewers out.
+//!
+//! Start an [`Sfu`] and hand it SDP offers: [`Sfu::publish`] gives a publisher's frames to a
+//! [`PublisherSink`]. Workers are threads with a UDP and a TCP port each; a
+//! session lives on one of them from its answer to its end.
+//!
+//! The crate is the only one that names str0m, and only behind the modules `peer`, `publisher`
+//! and `viewer`; decisions (`sdp`, `keyframes`, `timeline`, `packetize`) are pure.
+//! Not here: HTTP, authorisation, names of streams, final frame times (all `origin`).
+
+mod api;
+mod batch;
+mod config;
+mod demux;
+mod error;
+mod frames;
+mod keyframes;
+mod metrics;
+mod peer;
+mod publisher;
+mod sdp;
+mod shard;
+mod shared;
+mod stats;
+mod tcp;
+mod timeline;
+mod worker;
+
+pub use api::{Answer, PatchOutcome, Sfu};
+pub use config::SfuConfig;
+pub use error::{CloseReason, SfuError};
+pub use frames::{IncomingCodec, IncomingFrame, PublisherSink, SinkClosed, TrackSlot};
+pub use stats::{DropReason, SessionKind, SessionStats};

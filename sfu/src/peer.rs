@@ -1,0 +1,445 @@
+//! One WebRTC peer as a state machine around str0m: bytes and time in, datagrams out.
+//!
+//! Keeps str0m's contract: one mutation, then its output drained to the next timeout.
+//! Not here: what publishers and viewers do with media (`publisher`, `viewer`), sockets (`worker`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use headwater_media::WallTime;
+use str0m::change::SdpOffer;
+use str0m::config::{CryptoProvider, DtlsCert};
+use str0m::format::{Codec, FormatParams};
+use str0m::media::Frequency;
+use str0m::net::{DatagramSend, Protocol, Receive};
+use str0m::rtp::Extension;
+use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
+
+use crate::config::SfuConfig;
+use crate::error::{CloseReason, SfuError};
+use crate::publisher::Publisher;
+use crate::sdp::{self, Fragment, Offer};
+use crate::stats::{SessionCounters, SessionKind};
+
+/// How often the engine reports what it counted.
+const STATS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The two clocks, read together by a driver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    pub(crate) wall: WallTime,
+}
+
+impl Now {
+    /// The wall-clock time of an earlier (or later) moment.
+    pub(crate) fn wall_at(&self, instant: Instant) -> WallTime {
+        let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
+        if instant <= self.instant {
+            self.wall.plus_micros(micros(self.instant - instant).saturating_neg())
+        } else {
+            self.wall.plus_micros(micros(instant - self.instant))
+        }
+    }
+}
+
+/// A datagram (or TCP frame) to be sent.
+pub(crate) struct Outgoing {
+    pub(crate) tcp: bool,
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) contents: DatagramSend,
+}
+
+/// What all peers of a worker share.
+pub(crate) struct Engine {
+    crypto: Arc<CryptoProvider>,
+    certificate: DtlsCert,
+}
+
+impl Engine {
+    /// An engine with a certificate of its own.
+    ///
+    /// # Errors
+    /// [`SfuError::Start`] when no certificate can be made.
+    pub(crate) fn new() -> Result<Self, SfuError> {
+        let crypto = Arc::new(str0m::crypto::from_feature_flags());
+        let certificate = crypto
+            .dtls_provider
+            .generate_certificate()
+            .ok_or_else(|| SfuError::Start(String::from("no DTLS certificate can be made")))?;
+        Ok(Self { crypto, certificate })
+    }
+
+    fn base(&self) -> RtcConfig {
+        let mut config = RtcConfig::new()
+            .set_crypto_provider(Arc::clone(&self.crypto))
+            .set_dtls_cert(self.certificate.clone())
+            .set_ice_lite(true)
+            .set_stats_interval(Some(STATS_INTERVAL))
+            .clear_codecs()
+            .enable_h264(true)
+            .enable_vp8(true)
+            .enable_vp9(true)
+            .enable_av1(true)
+            .set_extension(6, Extension::AbsoluteCaptureTime)
+            .set_extension(12, Extension::PlayoutDelay);
+        let stereo = FormatParams {
+            min_p_time: Some(10),
+            use_inband_fec: Some(true),
+            stereo: Some(true),
+            sprop_stereo: Some(true),
+            ..FormatParams::default()
+        };
+        let rate = Frequency::FORTY_EIGHT_KHZ;
+        config.codec_config().add_config(111.into(), None, Codec::Opus, rate, Some(2), stereo);
+        config
+    }
+}
+
+/// What a peer is for.
+pub(crate) enum Role {
+    Publisher(Publisher),
+}
+
+#[derive(Debug, PartialEq)]
+enum State {
+    HalfOpen {
+        until: Instant,
+    },
+    Connected,
+    /// Goodbyes are being sent.
+    Closed(CloseReason),
+}
+
+/// One WebRTC peer.
+pub(crate) struct Peer {
+    pub(crate) rtc: Rtc,
+    pub(crate) role: Role,
+    pub(crate) counters: Arc<SessionCounters>,
+    offer: Offer,
+    etag: String,
+    state: State,
+    idle_timeout: Duration,
+    rtc_deadline: Instant,
+    last_heard: Instant,
+    totals: Totals,
+}
+
+/// The engine's totals by track, summed over tracks since the last report.
+#[derive(Default)]
+struct Totals {
+    per_track: Vec<(String, u64, u64)>,
+}
+
+impl Totals {
+    /// What is new in a track's totals: NACKs, and PLIs and FIRs.
+    fn news(&mut self, track: String, nacks: u64, plis: u64) -> (u64, u64) {
+        let at = match self.per_track.iter().position(|(name, ..)| *name == track) {
+            Some(at) => at,
+            None => {
+                self.per_track.push((track, 0, 0));
+                self.per_track.len() - 1
+            }
+        };
+        let Some((_, old_nacks, old_plis)) = self.per_track.get_mut(at) else { return (0, 0) };
+        let news = (nacks.saturating_sub(*old_nacks), plis.saturating_sub(*old_plis));
+        (*old_nacks, *old_plis) = (nacks, plis);
+        news
+    }
+}
+
+/// A peer that has just been made, with its answer.
+pub(crate) struct Made {
+    pub(crate) peer: Peer,
+    pub(crate) sdp: String,
+}
+
+impl Peer {
+    /// Accepts an offer whose directions have been planned already.
+    ///
+    /// # Errors
+    /// The engine refuses the offer.
+    pub(crate) fn accept(
+        engine: &Engine,
+        config: &SfuConfig,
+        candidates: &[SocketAddr],
+        offer: Offer,
+        role: Role,
+        now: Now,
+    ) -> Result<Made, SfuError> {
+        let rtp_mode = false;
+        let mut rtc = engine.base().set_rtp_mode(rtp_mode).build(now.instant);
+        for address in candidates {
+            let udp = Candidate::host(*address, "udp").ok();
+            let tcp = config.tcp.then(|| tcp_candidate(*address)).flatten();
+            for candidate in udp.into_iter().chain(tcp) {
+                rtc.add_local_candidate(candidate);
+            }
+        }
+        let mut peer = Self {
+            rtc,
+            role,
+            counters: Arc::default(),
+            offer,
+            etag: String::new(),
+            state: State::HalfOpen { until: now.instant + config.handshake_timeout },
+            idle_timeout: config.idle_timeout,
+            rtc_deadline: now.instant,
+            last_heard: now.instant,
+            totals: Totals::default(),
+        };
+        let sdp = peer.answer()?;
+        Ok(Made { peer, sdp })
+    }
+
+    /// Gives the current offer to the engine.
+    fn answer(&mut self) -> Result<String, SfuError> {
+        let refused = |error: &dyn std::fmt::Display| SfuError::MalformedSdp(error.to_string());
+        let offer = SdpOffer::from_sdp_string(&self.offer.render()).map_err(|e| refused(&e))?;
+        let answer = self.rtc.sdp_api().accept_offer(offer).map_err(|e| refused(&e))?;
+        let sdp = answer.to_sdp_string();
+        self.etag = sdp::attribute(&sdp, "ice-ufrag").unwrap_or_default().to_owned();
+        Ok(sdp)
+    }
+
+    /// The ICE user name that checks for this session bear, and the entity tag of its ICE
+    /// generation.
+    pub(crate) fn etag(&self) -> &str {
+        &self.etag
+    }
+
+    pub(crate) fn kind(&self) -> SessionKind {
+        match self.role {
+            Role::Publisher(_) => SessionKind::Publisher,
+        }
+    }
+
+    pub(crate) fn is_half_open(&self) -> bool {
+        matches!(self.state, State::HalfOpen { .. })
+    }
+
+    /// Why it is over, once it is.
+    pub(crate) fn closed(&self) -> Option<&CloseReason> {
+        match &self.state {
+            State::Closed(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Trickled candidates or an ICE restart (RFC 9725 §4.4). Gives the fragment of the answer
+    /// when the peer restarted.
+    ///
+    /// # Errors
+    /// The engine refuses the new generation.
+    pub(crate) fn patch(
+        &mut self,
+        fragment: &Fragment,
+        now: Now,
+        out: &mut Vec<Outgoing>,
+    ) -> Result<Option<String>, SfuError> {
+        if self.offer.credentials() == (fragment.ufrag.as_str(), fragment.password.as_str()) {
+            return Ok(None);
+        }
+        self.offer.restart(&fragment.ufrag, &fragment.password);
+        let answer = self.answer()?;
+        self.drain(now, out);
+        Ok(Some(sdp::answer_fragment(&answer)))
+    }
+
+    /// Takes a datagram from the peer. Wrong ones are ignored.
+    pub(crate) fn receive(
+        &mut self,
+        now: Now,
+        tcp: bool,
+        source: SocketAddr,
+        local: SocketAddr,
+        data: &[u8],
+        out: &mut Vec<Outgoing>,
+    ) {
+        let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
+        let Ok(receive) = Receive::new(protocol, source, local, data) else { return };
+        self.counters.packets_in.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_in.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.last_heard = now.instant;
+        self.input(Input::Receive(now.instant, receive), now, out);
+    }
+
+    /// Does what is due.
+    pub(crate) fn timeout(&mut self, now: Now, out: &mut Vec<Outgoing>) {
+        match self.state {
+            State::HalfOpen { until } if until <= now.instant => {
+                self.close(CloseReason::HandshakeTimeout, now, out);
+                return;
+            }
+            State::Connected if self.last_heard + self.idle_timeout <= now.instant => {
+                self.close(CloseReason::IdleTimeout, now, out);
+                return;
+            }
+            _ => {}
+        }
+        self.input(Input::Timeout(now.instant), now, out);
+        let verdict = match &mut self.role {
+            Role::Publisher(publisher) => publisher.timeout(&mut self.rtc, now),
+        };
+        self.settle(verdict, now, out);
+    }
+
+    /// After a role changed the engine: lets time pass there, so that what was written leaves,
+    /// and drains it.
+    pub(crate) fn settle(
+        &mut self,
+        verdict: Result<bool, CloseReason>,
+        now: Now,
+        out: &mut Vec<Outgoing>,
+    ) {
+        match verdict {
+            Ok(false) => {}
+            Ok(true) => self.input(Input::Timeout(now.instant), now, out),
+            Err(reason) => self.close(reason, now, out),
+        }
+    }
+
+    fn input(&mut self, input: Input<'_>, now: Now, out: &mut Vec<Outgoing>) {
+        if let Err(error) = self.rtc.handle_input(input) {
+            // A single bad packet is not the end of a session; a dead engine is noticed below.
+            tracing::debug!(%error, "the engine refused an input");
+        }
+        self.drain(now, out);
+    }
+
+    fn drain(&mut self, now: Now, out: &mut Vec<Outgoing>) {
+        let first = out.len();
+        let mut verdict = Ok(());
+        loop {
+            match self.rtc.poll_output() {
+                Ok(Output::Timeout(at)) => {
+                    self.rtc_deadline = at;
+                    break;
+                }
+                Ok(Output::Transmit(transmit)) => out.push(Outgoing {
+                    tcp: transmit.proto != Protocol::Udp,
+                    source: transmit.source,
+                    destination: transmit.destination,
+                    contents: transmit.contents,
+                }),
+                Ok(Output::Event(event)) => {
+                    let result = self.event(event, now);
+                    verdict = verdict.and(result);
+                }
+                Err(error) => {
+                    verdict = verdict.and(Err(CloseReason::Protocol(error.to_string())));
+                    break;
+                }
+            }
+        }
+        let sent = out.get(first..).unwrap_or_default();
+        let bytes: usize = sent.iter().map(|outgoing| outgoing.contents.len()).sum();
+        self.counters.packets_out.fetch_add(sent.len() as u64, Ordering::Relaxed);
+        self.counters.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+        match verdict {
+            Err(reason) => self.close(reason, now, out),
+            Ok(()) if !self.rtc.is_alive() => self.finish(CloseReason::PeerClosed),
+            Ok(()) => {}
+        }
+    }
+
+    fn event(&mut self, event: Event, now: Now) -> Result<(), CloseReason> {
+        match &event {
+            Event::Connected => {
+                if self.is_half_open() {
+                    self.state = State::Connected;
+                    self.counters.connected.store(1, Ordering::Relaxed);
+                }
+            }
+            Event::Closed => return Err(CloseReason::PeerClosed),
+            Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
+                tracing::debug!("ICE lost its last pair");
+            }
+            Event::PeerStats(stats) => {
+                let loss = stats.egress_loss_fraction.or(stats.ingress_loss_fraction);
+                if let Some(loss) = loss {
+                    let per_mille = (loss.clamp(0.0, 1.0) * 1_000.0) as u32;
+                    self.counters.loss_per_mille.store(per_mille, Ordering::Relaxed);
+                }
+                if let Some(rtt) = stats.rtt {
+                    let micros = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
+                    self.counters.rtt_micros.store(micros, Ordering::Relaxed);
+                }
+            }
+            Event::MediaIngressStats(stats) => {
+                let track = format!("{}{:?}", stats.mid, stats.rid);
+                self.count(track, stats.nacks, stats.plis + stats.firs);
+            }
+            Event::MediaEgressStats(stats) => {
+                self.count(stats.mid.to_string(), stats.nacks, stats.plis + stats.firs);
+            }
+            _ => {}
+        }
+        match &mut self.role {
+            Role::Publisher(publisher) => {
+                publisher.event(&mut self.rtc, event, &self.counters, now)
+            }
+        }
+    }
+
+    fn count(&mut self, track: String, nacks: u64, plis: u64) {
+        let (nacks, plis) = self.totals.news(track, nacks, plis);
+        self.counters.nacks.fetch_add(nacks, Ordering::Relaxed);
+        self.counters.plis.fetch_add(plis, Ordering::Relaxed);
+        crate::metrics::feedback(self.kind(), nacks, plis);
+    }
+
+    /// Says goodbye (RTCP BYE, DTLS close) and ends the session.
+    pub(crate) fn close(&mut self, reason: CloseReason, now: Now, out: &mut Vec<Outgoing>) {
+        if self.closed().is_some() {
+            return;
+        }
+        self.finish(reason);
+        if self.rtc.close().is_ok() && self.rtc.handle_input(Input::Timeout(now.instant)).is_ok() {
+            while let Ok(output) = self.rtc.poll_output() {
+                match output {
+                    Output::Transmit(transmit) => out.push(Outgoing {
+                        tcp: transmit.proto != Protocol::Udp,
+                        source: transmit.source,
+                        destination: transmit.destination,
+                        contents: transmit.contents,
+                    }),
+                    Output::Event(_) => {}
+                    Output::Timeout(_) => break,
+                }
+            }
+        }
+        self.rtc.disconnect();
+    }
+
+    fn finish(&mut self, reason: CloseReason) {
+        if self.closed().is_some() {
+            return;
+        }
+        if let Role::Publisher(publisher) = &mut self.role {
+            publisher.closed(reason.clone());
+        }
+        self.counters.connected.store(0, Ordering::Relaxed);
+        self.state = State::Closed(reason);
+    }
+
+    /// When [`Self::timeout`] is to be called.
+    pub(crate) fn deadline(&self) -> Instant {
+        let own = match &self.state {
+            State::HalfOpen { until } => *until,
+            State::Connected => self.last_heard + self.idle_timeout,
+            State::Closed(_) => return self.rtc_deadline,
+        };
+        let role = match &self.role {
+            Role::Publisher(publisher) => publisher.deadline(),
+        };
+        role.into_iter().fold(own.min(self.rtc_deadline), Instant::min)
+    }
+}
+
+fn tcp_candidate(address: SocketAddr) -> Option<Candidate> {
+    Candidate::builder().tcp().host(address).tcptype(str0m::net::TcpType::Passive).build().ok()
+}

@@ -1,0 +1,407 @@
+//! A worker's share of the sessions, as a state machine: who gets a datagram, who is due, who
+//! comes and goes.
+//!
+//! Addresses are learned from what a peer *answers*: only a STUN request with the right password
+//! is answered, so a flood of wrong ones makes no state.
+//! Not here: sockets and clocks (`worker`), one peer's protocol (`peer`).
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use headwater_media::SessionId;
+use tokio::sync::oneshot;
+
+use crate::config::SfuConfig;
+use crate::demux::binding_ufrag;
+use crate::error::{CloseReason, SfuError};
+use crate::frames::PublisherSink;
+use crate::metrics;
+use crate::peer::{Engine, Now, Outgoing, Peer, Role};
+use crate::publisher::Publisher;
+use crate::sdp::{self, Fragment, Offer};
+use crate::shared::{Listed, Shared};
+
+/// Addresses one session may be answered at in its whole life; a peer that keeps changing ports
+/// beyond this must make a new session.
+const ADDRESSES_LEARNED_MAX: usize = 256;
+
+/// A peer that wants to run at once runs this much later, so that one that always does cannot
+/// hold the shard.
+const TIMER_STEP: Duration = Duration::from_micros(200);
+
+/// A peer's place in its shard.
+pub(crate) type Key = u64;
+
+/// What a client gets for its offer.
+pub(crate) struct Accepted {
+    pub(crate) sdp: String,
+    pub(crate) etag: String,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) closed: oneshot::Receiver<CloseReason>,
+}
+
+/// Where datagrams from an address go, and from which of our addresses they are answered.
+#[derive(Clone, Copy)]
+struct Route {
+    key: Key,
+    local: Option<IpAddr>,
+}
+
+pub(crate) struct Slot {
+    pub(crate) peer: Peer,
+    session: SessionId,
+    ufrags: Vec<String>,
+    addresses: Vec<(bool, SocketAddr)>,
+    learned: usize,
+    half_open: bool,
+    /// The earliest entry of this peer in the timers.
+    scheduled: Option<Instant>,
+    closed: Option<oneshot::Sender<CloseReason>>,
+}
+
+/// What waits to leave, with the address it leaves from.
+pub(crate) struct Departure {
+    pub(crate) outgoing: Outgoing,
+    pub(crate) from: Option<IpAddr>,
+}
+
+/// Datagrams that belong to nobody, counted until the worker reports them.
+#[derive(Default)]
+pub(crate) struct Strays {
+    pub(crate) unknown_address: u64,
+    pub(crate) unknown_session: u64,
+    pub(crate) too_many_addresses: u64,
+}
+
+/// A worker's sessions.
+pub(crate) struct Shard {
+    index: usize,
+    pub(crate) config: Arc<SfuConfig>,
+    engine: Arc<Engine>,
+    pub(crate) shared: Arc<Shared>,
+    candidates: Vec<SocketAddr>,
+    next_key: Key,
+    slots: HashMap<Key, Slot>,
+    sessions: HashMap<SessionId, Key>,
+    ufrags: HashMap<String, Key>,
+    routes: HashMap<(bool, SocketAddr), Route>,
+    timers: BinaryHeap<Reverse<(Instant, Key)>>,
+    pub(crate) departures: Vec<Departure>,
+    /// TCP peers whose session is over.
+    pub(crate) hangups: Vec<SocketAddr>,
+    pub(crate) strays: Strays,
+}
+
+impl Shard {
+    pub(crate) fn new(
+        index: usize,
+        config: Arc<SfuConfig>,
+        engine: Arc<Engine>,
+        shared: Arc<Shared>,
+        candidates: Vec<SocketAddr>,
+    ) -> Self {
+        Self {
+            index,
+            config,
+            engine,
+            shared,
+            candidates,
+            next_key: 0,
+            slots: HashMap::new(),
+            sessions: HashMap::new(),
+            ufrags: HashMap::new(),
+            routes: HashMap::new(),
+            timers: BinaryHeap::new(),
+            departures: Vec::new(),
+            hangups: Vec::new(),
+            strays: Strays::default(),
+        }
+    }
+
+    /// Takes a publisher's offer.
+    ///
+    /// # Errors
+    /// The offer cannot be used, or a limit is reached.
+    pub(crate) fn publish(
+        &mut self,
+        offer: &str,
+        session: SessionId,
+        sink: Box<dyn PublisherSink>,
+        now: Now,
+    ) -> Result<Accepted, SfuError> {
+        let mut offer = Offer::parse(offer, self.config.sdp_bytes_max)?;
+        sdp::plan_publisher(&mut offer)?;
+        let mids = offer.lines.iter().map(|line| line.mid.clone()).collect();
+        let publisher = Publisher::new(&self.config, mids, sink);
+        self.accept(offer, Role::Publisher(publisher), session, Vec::new(), now)
+            .map(|(_, accepted)| accepted)
+    }
+
+    /// Makes the session and lists it.
+    fn accept(
+        &mut self,
+        offer: Offer,
+        role: Role,
+        session: SessionId,
+        warnings: Vec<String>,
+        now: Now,
+    ) -> Result<(Key, Accepted), SfuError> {
+        let (engine, config) = (Arc::clone(&self.engine), Arc::clone(&self.config));
+        let candidates = self.candidates.clone();
+        let accept = || Peer::accept(&engine, &config, &candidates, offer, role, now);
+        let made = catch_unwind(AssertUnwindSafe(accept)).unwrap_or_else(|_| {
+            tracing::error!(%session, "the engine panicked over an offer");
+            Err(SfuError::MalformedSdp(String::from("the engine cannot take it")))
+        })?;
+        self.shared.reserve(self.index)?;
+        let kind = made.peer.kind();
+        let counters = Arc::clone(&made.peer.counters);
+        if !self.shared.list_session(session, Listed { kind, worker: self.index, counters }) {
+            self.shared.release(self.index, true);
+            return Err(SfuError::SessionExists);
+        }
+        metrics::session_opened(kind);
+        let key = self.next_key;
+        self.next_key += 1;
+        let (sender, closed) = oneshot::channel();
+        let etag = made.peer.etag().to_owned();
+        self.ufrags.insert(etag.clone(), key);
+        self.sessions.insert(session, key);
+        let slot = Slot {
+            peer: made.peer,
+            session,
+            ufrags: vec![etag.clone()],
+            addresses: Vec::new(),
+            learned: 0,
+            half_open: true,
+            scheduled: None,
+            closed: Some(sender),
+        };
+        self.slots.insert(key, slot);
+        self.with(key, now, None, |peer, out| peer.timeout(now, out));
+        Ok((key, Accepted { sdp: made.sdp, etag, warnings, closed }))
+    }
+
+    /// Runs `work` on a peer and takes care of what follows. A panic in the engine ends that
+    /// session alone.
+    pub(crate) fn with<R>(
+        &mut self,
+        key: Key,
+        now: Now,
+        local: Option<IpAddr>,
+        work: impl FnOnce(&mut Peer, &mut Vec<Outgoing>) -> R,
+    ) -> Option<R> {
+        let slot = self.slots.get_mut(&key)?;
+        let mut out = Vec::new();
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut slot.peer, &mut out)));
+        let result = match result {
+            Ok(result) => Some(result),
+            Err(_) => {
+                tracing::error!(session = %slot.session, "the engine panicked; session dropped");
+                self.remove(key, CloseReason::Protocol(String::from("the engine failed")));
+                return None;
+            }
+        };
+        self.depart(key, local, out);
+        self.after(key, now);
+        result
+    }
+
+    /// Learns addresses from what leaves, and queues it.
+    fn depart(&mut self, key: Key, local: Option<IpAddr>, out: Vec<Outgoing>) {
+        for outgoing in out {
+            let path = (outgoing.tcp, outgoing.destination);
+            let known = self.routes.get(&path).copied();
+            let from = match known {
+                Some(route) if route.key == key => local.or(route.local),
+                _ => {
+                    self.learn(key, path);
+                    local
+                }
+            };
+            if known.is_none_or(|route| route.key != key || route.local != from) {
+                self.routes.insert(path, Route { key, local: from });
+            }
+            self.departures.push(Departure { outgoing, from });
+        }
+    }
+
+    fn learn(&mut self, key: Key, path: (bool, SocketAddr)) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        slot.learned += 1;
+        slot.addresses.push(path);
+        if slot.addresses.len() > self.config.peer_addresses_max {
+            let oldest = slot.addresses.remove(0);
+            self.routes.remove(&oldest);
+            if oldest.0 {
+                self.hangups.push(oldest.1);
+            }
+        }
+    }
+
+    /// After anything happened to a peer: is it open, over, or due at another time?
+    fn after(&mut self, key: Key, now: Now) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        if let Some(reason) = slot.peer.closed().cloned() {
+            self.remove(key, reason);
+            return;
+        }
+        if slot.half_open && !slot.peer.is_half_open() {
+            slot.half_open = false;
+            self.shared.opened();
+        }
+        let deadline = slot.peer.deadline().max(now.instant + TIMER_STEP);
+        if slot.scheduled.is_none_or(|at| deadline < at) {
+            slot.scheduled = Some(deadline);
+            self.timers.push(Reverse((deadline, key)));
+        }
+    }
+
+    fn remove(&mut self, key: Key, reason: CloseReason) {
+        let Some(slot) = self.slots.remove(&key) else { return };
+        tracing::info!(session = %slot.session, kind = ?slot.peer.kind(), %reason, "session closed");
+        metrics::session_closed(slot.peer.kind(), &reason);
+        self.sessions.remove(&slot.session);
+        for ufrag in &slot.ufrags {
+            self.ufrags.remove(ufrag);
+        }
+        for path in &slot.addresses {
+            if self.routes.get(path).is_some_and(|route| route.key == key) {
+                self.routes.remove(path);
+                if path.0 {
+                    self.hangups.push(path.1);
+                }
+            }
+        }
+        self.shared.unlist(slot.session);
+        self.shared.release(self.index, slot.half_open);
+        if let Some(closed) = slot.closed {
+            // Nobody needs to wait for the end of a session.
+            let _ = closed.send(reason);
+        }
+    }
+
+    /// Takes a datagram or a TCP frame; false when it belongs to no session.
+    pub(crate) fn datagram(
+        &mut self,
+        now: Now,
+        tcp: bool,
+        source: SocketAddr,
+        local: IpAddr,
+        data: &[u8],
+    ) -> bool {
+        let known = self.routes.get(&(tcp, source)).map(|route| route.key);
+        let key = match binding_ufrag(data) {
+            Some(ufrag) => self.ufrags.get(ufrag).copied(),
+            None => known,
+        };
+        let Some(key) = key else {
+            let stray = match known {
+                None => &mut self.strays.unknown_address,
+                Some(_) => &mut self.strays.unknown_session,
+            };
+            *stray += 1;
+            return false;
+        };
+        let spent = self.slots.get(&key).is_none_or(|s| s.learned >= ADDRESSES_LEARNED_MAX);
+        if known != Some(key) && spent {
+            self.strays.too_many_addresses += 1;
+            return false;
+        }
+        let candidate = self.candidate_for(local, source);
+        self.with(key, now, Some(local), |peer, out| {
+            peer.receive(now, tcp, source, candidate, data, out);
+        });
+        self.routes.contains_key(&(tcp, source))
+    }
+
+    /// The candidate that stands for the local address a datagram came to: behind a one-to-one
+    /// NAT that is not the address the client knows.
+    fn candidate_for(&self, local: IpAddr, source: SocketAddr) -> SocketAddr {
+        let exact = self.candidates.iter().find(|candidate| candidate.ip() == local);
+        let family = || self.candidates.iter().find(|c| c.is_ipv4() == source.is_ipv4());
+        exact.or_else(family).copied().unwrap_or(SocketAddr::new(local, 0))
+    }
+
+    /// Does everything that is due.
+    pub(crate) fn run_timers(&mut self, now: Now) {
+        while let Some(Reverse((at, key))) = self.timers.peek().copied() {
+            if at > now.instant {
+                break;
+            }
+            self.timers.pop();
+            let Some(slot) = self.slots.get_mut(&key) else { continue };
+            if slot.scheduled != Some(at) {
+                continue;
+            }
+            slot.scheduled = None;
+            if slot.peer.deadline() > now.instant {
+                self.after(key, now);
+            } else {
+                self.with(key, now, None, |peer, out| peer.timeout(now, out));
+            }
+        }
+    }
+
+    /// When [`Self::run_timers`] is to be called.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Trickle or restart.
+    ///
+    /// # Errors
+    /// No such session, a wrong fragment, or a stale entity tag (None: any will do).
+    pub(crate) fn patch(
+        &mut self,
+        session: SessionId,
+        fragment: &str,
+        etag: Option<&str>,
+        now: Now,
+    ) -> Result<Option<(String, String)>, SfuError> {
+        let key = *self.sessions.get(&session).ok_or(SfuError::UnknownSession)?;
+        let fragment = Fragment::parse(fragment, self.config.sdp_bytes_max)?;
+        let slot = self.slots.get(&key).ok_or(SfuError::UnknownSession)?;
+        if let Some(etag) = etag
+            && etag != slot.peer.etag()
+        {
+            return Err(SfuError::StaleEtag { current: slot.peer.etag().to_owned() });
+        }
+        let answer = self
+            .with(key, now, None, |peer, out| {
+                let answer = peer.patch(&fragment, now, out);
+                answer.map(|answer| answer.map(|answer| (answer, peer.etag().to_owned())))
+            })
+            .ok_or(SfuError::UnknownSession)??;
+        if let Some((_, etag)) = &answer
+            && let Some(slot) = self.slots.get_mut(&key)
+        {
+            // Checks of the old generation are on their way still: it is known once more.
+            while slot.ufrags.len() > 1 {
+                self.ufrags.remove(&slot.ufrags.remove(0));
+            }
+            slot.ufrags.push(etag.clone());
+            self.ufrags.insert(etag.clone(), key);
+        }
+        Ok(answer)
+    }
+
+    /// Ends a session; false when there is none of that id.
+    pub(crate) fn close(&mut self, session: SessionId, reason: CloseReason, now: Now) -> bool {
+        let Some(key) = self.sessions.get(&session).copied() else { return false };
+        self.with(key, now, None, |peer, out| peer.close(reason, now, out));
+        true
+    }
+
+    /// Ends all sessions.
+    pub(crate) fn close_all(&mut self, reason: &CloseReason, now: Now) {
+        let keys: Vec<Key> = self.slots.keys().copied().collect();
+        for key in keys {
+            self.with(key, now, None, |peer, out| peer.close(reason.clone(), now, out));
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What the workers and the handle share: limits, loads, and the list of sessions.
+//!
+//! Touched when sessions come and go and when somebody asks, never on the packet path.
+//! Not here: the sessions themselves (`shard`).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use headwater_media::SessionId;
+
+use crate::error::SfuError;
+use crate::stats::{SessionCounters, SessionKind, SessionStats};
+
+/// A session in the list.
+pub(crate) struct Listed {
+    pub(crate) kind: SessionKind,
+    pub(crate) worker: usize,
+    pub(crate) counters: Arc<SessionCounters>,
+}
+
+/// Shared by all workers and the handle.
+pub(crate) struct Shared {
+    sessions_max: usize,
+    half_open_max: usize,
+    sessions: AtomicUsize,
+    half_open: AtomicUsize,
+    loads: Vec<AtomicUsize>,
+    list: Mutex<HashMap<SessionId, Listed>>,
+}
+
+/// Counts up unless `limit` is reached.
+fn take(counter: &AtomicUsize, limit: usize) -> bool {
+    let up = |count: usize| (count < limit).then_some(count + 1);
+    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, up).is_ok()
+}
+
+impl Shared {
+    pub(crate) fn new(workers: usize, sessions_max: usize, half_open_max: usize) -> Self {
+        Self {
+            sessions_max,
+            half_open_max,
+            sessions: AtomicUsize::new(0),
+            half_open: AtomicUsize::new(0),
+            loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            list: Mutex::default(),
+        }
+    }
+
+    fn list(&self) -> MutexGuard<'_, HashMap<SessionId, Listed>> {
+        // A panic elsewhere leaves a map that is still a map.
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The worker with the fewest sessions.
+    pub(crate) fn least_loaded(&self) -> usize {
+        let loads = self.loads.iter().enumerate();
+        loads.min_by_key(|(_, load)| load.load(Ordering::Relaxed)).map_or(0, |(at, _)| at)
+    }
+
+    /// Reserves room for a session on a worker, half open.
+    ///
+    /// # Errors
+    /// [`SfuError::LimitReached`].
+    pub(crate) fn reserve(&self, worker: usize) -> Result<(), SfuError> {
+        if !take(&self.sessions, self.sessions_max) {
+            crate::metrics::refused("sessions");
+            return Err(SfuError::LimitReached { what: "sessions", limit: self.sessions_max });
+        }
+        if !take(&self.half_open, self.half_open_max) {
+            self.sessions.fetch_sub(1, Ordering::Relaxed);
+            crate::metrics::refused("half_open");
+            let (what, limit) = ("sessions that are still connecting", self.half_open_max);
+            return Err(SfuError::LimitReached { what, limit });
+        }
+        if let Some(load) = self.loads.get(worker) {
+            load.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// A session is connected: it is not half open any more.
+    pub(crate) fn opened(&self) {
+        self.half_open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A session's room is free again.
+    pub(crate) fn release(&self, worker: usize, half_open: bool) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        if half_open {
+            self.opened();
+        }
+        if let Some(load) = self.loads.get(worker) {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Puts a session on the list; false when its id is there already.
+    pub(crate) fn list_session(&self, session: SessionId, listed: Listed) -> bool {
+        let mut list = self.list();
+        if list.contains_key(&session) {
+            return false;
+        }
+        list.insert(session, listed);
+        true
+    }
+
+    pub(crate) fn unlist(&self, session: SessionId) {
+        self.list().remove(&session);
+    }
+
+    pub(crate) fn worker_of(&self, session: SessionId) -> Option<usize> {
+        self.list().get(&session).map(|listed| listed.worker)
+    }
+
+    pub(crate) fn stats(&self) -> Vec<SessionStats> {
+        let list = self.list();
+        list.iter().map(|(id, s)| SessionStats::read(*id, s.kind, s.worker, &s.counters)).collect()
+    }
+
+    pub(crate) fn session_stats(&self, session: SessionId) -> Option<SessionStats> {
+        let list = self.list();
+        list.get(&session).map(|s| SessionStats::read(session, s.kind, s.worker, &s.counters))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_kept_and_given_back() {
+        let shared = Shared::new(2, 3, 2);
+        shared.reserve(0).unwrap();
+        assert_eq!(shared.least_loaded(), 1);
+        shared.reserve(1).unwrap();
+        assert!(matches!(shared.reserve(0), Err(SfuError::LimitReached { limit: 2, .. })));
+        shared.opened();
+        shared.reserve(0).unwrap();
+        assert!(matches!(
+            shared.reserve(0),
+            Err(SfuError::LimitReached { what: "sessions", limit: 3 })
+        ));
+        shared.release(1, false);
+        shared.release(0, true);
+        shared.reserve(1).unwrap();
+    }
+}

@@ -1,0 +1,133 @@
+//! ICE over TCP (RFC 6544, passive side): connections that carry RFC 4571 frames.
+//!
+//! A connection must prove at once that it belongs to a session: its first frame has to be a
+//! STUN check that a session answers. Until then it counts against `tcp_half_open_max`.
+//! Not here: what the frames mean (`shard`).
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::metrics;
+use crate::stats::DropReason;
+use crate::worker::Context;
+
+/// The connections of a worker by the peer's address.
+#[derive(Default)]
+pub(crate) struct Connections {
+    writers: RefCell<HashMap<SocketAddr, mpsc::Sender<Bytes>>>,
+    half_open: Cell<usize>,
+}
+
+impl Connections {
+    /// Queues a frame. A peer whose queue is full loses it, as it would on a full UDP path.
+    pub(crate) fn send(&self, to: SocketAddr, frame: &[u8]) {
+        let Ok(size) = u16::try_from(frame.len()) else { return };
+        let writers = self.writers.borrow();
+        let Some(writer) = writers.get(&to) else { return };
+        let framed: Vec<u8> = size.to_be_bytes().into_iter().chain(frame.iter().copied()).collect();
+        if let Err(TrySendError::Full(_)) = writer.try_send(framed.into()) {
+            metrics::dropped(DropReason::SocketFull, 1);
+        }
+    }
+
+    /// Ends a connection once what is queued has been written.
+    pub(crate) fn hang_up(&self, peer: SocketAddr) {
+        self.writers.borrow_mut().remove(&peer);
+    }
+}
+
+/// Accepts connections for ever.
+pub(crate) async fn accept(listener: TcpListener, context: Rc<Context>) {
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors: the next attempt must not come at once.
+                tracing::warn!(%error, "cannot accept a TCP connection");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let connections = &context.connections;
+        let limit = context.config.tcp_half_open_max;
+        if connections.half_open.get() >= limit {
+            metrics::refused("tcp_half_open");
+            continue;
+        }
+        connections.half_open.set(connections.half_open.get() + 1);
+        let context = Rc::clone(&context);
+        tokio::task::spawn_local(async move { serve(stream, peer, &context).await });
+    }
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, context: &Rc<Context>) {
+    let Some(local) = stream.local_addr().ok().filter(|_| stream.set_nodelay(true).is_ok()) else {
+        return;
+    };
+    let connections = &context.connections;
+    let (mut reader, writer) = stream.into_split();
+    let (sender, queue) = mpsc::channel(context.config.tcp_queue_frames.max(1));
+    connections.writers.borrow_mut().insert(peer, sender);
+    let writing = tokio::task::spawn_local(write_frames(writer, queue));
+
+    let first = read_frame(&mut reader, context.config.tcp_frame_bytes_max);
+    let first = tokio::time::timeout(context.config.handshake_timeout, first).await;
+    let proved = matches!(&first, Ok(Ok(frame)) if context.tcp_frame(peer, local.ip(), frame));
+    connections.half_open.set(connections.half_open.get().saturating_sub(1));
+    if proved {
+        let reading =
+            tokio::task::spawn_local(read_frames(reader, peer, local, Rc::clone(context)));
+        let stop_reading = reading.abort_handle();
+        tokio::select! {
+            // Either end may finish first; each takes the other along.
+            _ = reading => {}
+            _ = writing => stop_reading.abort(),
+        }
+    } else {
+        metrics::stray("tcp_without_session", 1);
+    }
+    connections.hang_up(peer);
+}
+
+async fn read_frames(
+    mut reader: OwnedReadHalf,
+    peer: SocketAddr,
+    local: SocketAddr,
+    context: Rc<Context>,
+) {
+    while let Ok(frame) = read_frame(&mut reader, context.config.tcp_frame_bytes_max).await {
+        if !context.tcp_frame(peer, local.ip(), &frame) {
+            break;
+        }
+    }
+}
+
+async fn read_frame(reader: &mut OwnedReadHalf, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let size = usize::from(reader.read_u16().await?);
+    if size > bytes_max {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
+    let mut frame = vec![0; size];
+    reader.read_exact(&mut frame).await?;
+    Ok(frame)
+}
+
+async fn write_frames(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>) {
+    while let Some(frame) = queue.recv().await {
+        if writer.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+    // The peer may be gone already; then there is nothing to shut down.
+    let _ = writer.shutdown().await;
+}

@@ -1,0 +1,136 @@
+//! A WebRTC client for tests: a second str0m engine over a real loopback socket.
+#![allow(dead_code, clippy::disallowed_methods, reason = "each test binary uses a part; a driver")]
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use headwater_media::SessionId;
+use headwater_sfu::{Sfu, SfuConfig};
+use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
+use str0m::media::{Direction, MediaKind, Mid};
+use str0m::net::{Protocol, Receive};
+use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
+use tokio::net::UdpSocket;
+
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn session(n: u8) -> SessionId {
+    SessionId::from_random([n; 16])
+}
+
+/// An SFU on loopback with one worker.
+pub(crate) fn sfu(change: impl FnOnce(&mut SfuConfig)) -> Sfu {
+    let mut config =
+        SfuConfig { listen: "127.0.0.1:0".parse().unwrap(), workers: 1, ..SfuConfig::default() };
+    change(&mut config);
+    Sfu::start(config).unwrap()
+}
+
+pub(crate) struct Client {
+    pub(crate) rtc: Rtc,
+    socket: UdpSocket,
+    address: SocketAddr,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) connected: bool,
+    /// Of every so many datagrams received, one is dropped; 0 drops none.
+    pub(crate) drop_every: u32,
+    received: u32,
+    pub(crate) dropped: u32,
+    /// Of every so many datagrams sent once connected, one is lost; 0 loses none.
+    pub(crate) lose_every: u32,
+    sent: u32,
+    pub(crate) lost: u32,
+}
+
+impl Client {
+    pub(crate) async fn new(config: RtcConfig) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let mut rtc = config.build(Instant::now());
+        rtc.add_local_candidate(Candidate::host(address, "udp").unwrap());
+        Self {
+            rtc,
+            socket,
+            address,
+            events: VecDeque::new(),
+            connected: false,
+            drop_every: 0,
+            received: 0,
+            dropped: 0,
+            lose_every: 0,
+            sent: 0,
+            lost: 0,
+        }
+    }
+
+    /// An offer with the given m-lines.
+    pub(crate) fn offer(
+        &mut self,
+        lines: &[(MediaKind, Direction)],
+    ) -> (Vec<Mid>, SdpOffer, SdpPendingOffer) {
+        let mut api = self.rtc.sdp_api();
+        let mids = lines
+            .iter()
+            .map(|(kind, direction)| api.add_media(*kind, *direction, None, None, None))
+            .collect();
+        let (offer, pending) = api.apply().unwrap();
+        (mids, offer, pending)
+    }
+
+    pub(crate) fn answer(&mut self, pending: SdpPendingOffer, answer: &str) {
+        let answer = SdpAnswer::from_sdp_string(answer).unwrap();
+        self.rtc.sdp_api().accept_answer(pending, answer).unwrap();
+    }
+
+    async fn drain(&mut self) -> Instant {
+        loop {
+            match self.rtc.poll_output().unwrap() {
+                Output::Timeout(at) => return at,
+                Output::Transmit(t) => {
+                    self.sent += 1;
+                    if self.lose_every > 0 && self.sent % self.lose_every == 0 {
+                        self.lost += 1;
+                        continue;
+                    }
+                    self.socket.send_to(&t.contents, t.destination).await.unwrap();
+                }
+                Output::Event(event) => {
+                    self.connected |= matches!(event, Event::Connected);
+                    self.events.push_back(event);
+                }
+            }
+        }
+    }
+
+    /// Runs for at most `span`, or until something came from the network.
+    pub(crate) async fn step(&mut self, span: Duration) {
+        let at = self.drain().await.min(Instant::now() + span);
+        let mut buffer = [0; 2_000];
+        let received = tokio::time::timeout_at(at.into(), self.socket.recv_from(&mut buffer)).await;
+        let now = Instant::now();
+        if let Ok(Ok((size, source))) = received {
+            self.received += 1;
+            if self.connected && self.drop_every > 0 && self.received % self.drop_every == 0 {
+                self.dropped += 1;
+                return;
+            }
+            let receive =
+                Receive::new(Protocol::Udp, source, self.address, &buffer[..size]).unwrap();
+            self.rtc.handle_input(Input::Receive(now, receive)).unwrap();
+        } else {
+            self.rtc.handle_input(Input::Timeout(now)).unwrap();
+        }
+        self.drain().await;
+    }
+
+    /// Runs until `done` says so.
+    pub(crate) async fn run_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !done(self) {
+            assert!(Instant::now() < end, "gave up waiting: {what}");
+            self.step(Duration::from_millis(5)).await;
+        }
+    }
+}
