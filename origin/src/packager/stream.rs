@@ -1,0 +1,160 @@
+//! The renditions of every stream: starts a task for each track, keeps what has ended long enough
+//! for viewers to play it out. Driver: awaits and spawns.
+//!
+//! Not here: one rendition (`rendition`), HTTP (`http::hls`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use headwater_media::{Broadcast, BroadcastState, StreamName, TrackName};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::playlist::Report;
+use super::rendition::Rendition;
+use super::window::WindowOptions;
+
+/// How streams are packaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackagerOptions {
+    /// What a rendition lists and keeps.
+    pub window: WindowOptions,
+    /// `[hls] ended_linger` (60 s): how long the playlists and media of a stream that has ended
+    /// stay, so that its viewers see the end. Longer keeps memory in use.
+    pub ended_linger: Duration,
+}
+
+impl Default for PackagerOptions {
+    fn default() -> Self {
+        Self { window: WindowOptions::default(), ended_linger: Duration::from_secs(60) }
+    }
+}
+
+/// All renditions of one stream.
+#[derive(Debug)]
+pub struct StreamRenditions {
+    broadcast: Broadcast,
+    list: ArcSwap<Vec<Arc<Rendition>>>,
+    changes: watch::Sender<u64>,
+}
+
+impl StreamRenditions {
+    /// The broadcast they are made of.
+    #[must_use]
+    pub fn broadcast(&self) -> &Broadcast {
+        &self.broadcast
+    }
+
+    /// The renditions, in the order of their tracks.
+    #[must_use]
+    pub fn list(&self) -> Arc<Vec<Arc<Rendition>>> {
+        self.list.load_full()
+    }
+
+    /// The rendition of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<Rendition>> {
+        self.list.load().iter().find(|rendition| rendition.name().as_str() == name).cloned()
+    }
+
+    /// A watch that changes when a rendition is added.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Where every rendition but `name` is.
+    #[must_use]
+    pub fn reports_without(&self, name: &TrackName) -> Vec<Report> {
+        let list = self.list.load();
+        list.iter().filter(|other| other.name() != name).filter_map(|other| other.report()).collect()
+    }
+
+    async fn run(self: Arc<Self>, options: PackagerOptions) {
+        let mut tasks = JoinSet::new();
+        let mut changes = self.broadcast.watch();
+        loop {
+            for track in self.broadcast.tracks().iter() {
+                if self.get(track.name().as_str()).is_some() {
+                    continue;
+                }
+                let rendition = Arc::new(Rendition::new(track.name().clone(), track.kind()));
+                let mut list = self.list.load().to_vec();
+                list.push(Arc::clone(&rendition));
+                self.list.store(Arc::new(list));
+                tasks.spawn(rendition.run(self.broadcast.clone(), options.window));
+                self.changes.send_modify(|version| *version += 1);
+            }
+            if self.broadcast.state() == BroadcastState::Ended || !changes.changed().await {
+                break;
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+        tokio::time::sleep(options.ended_linger).await;
+    }
+}
+
+/// Packages every stream of the node. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub struct Packager {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: PackagerOptions,
+    /// Read by every request without a lock; written when a stream starts or goes.
+    streams: ArcSwap<HashMap<StreamName, Arc<StreamRenditions>>>,
+    writing: Mutex<()>,
+}
+
+impl Packager {
+    /// A packager without streams.
+    #[must_use]
+    pub fn new(options: PackagerOptions) -> Self {
+        let streams = ArcSwap::from_pointee(HashMap::new());
+        Self { shared: Arc::new(Shared { options, streams, writing: Mutex::new(()) }) }
+    }
+
+    /// Packages `broadcast` from now on: to be called once, when it begins, on a tokio runtime.
+    /// It takes the place of an earlier broadcast of the same name.
+    pub fn attach(&self, broadcast: &Broadcast) -> Arc<StreamRenditions> {
+        let stream = Arc::new(StreamRenditions {
+            broadcast: broadcast.clone(),
+            list: ArcSwap::from_pointee(Vec::new()),
+            changes: watch::channel(0).0,
+        });
+        self.shared.update(|streams| {
+            streams.insert(broadcast.name().clone(), Arc::clone(&stream));
+        });
+        let (packager, running) = (self.clone(), Arc::clone(&stream));
+        tokio::spawn(async move {
+            Arc::clone(&running).run(packager.shared.options).await;
+            packager.shared.update(|streams| {
+                let name = running.broadcast.name();
+                if streams.get(name).is_some_and(|current| Arc::ptr_eq(current, &running)) {
+                    streams.remove(name);
+                }
+            });
+        });
+        stream
+    }
+
+    /// The renditions of a stream that is live or has ended a moment ago.
+    #[must_use]
+    pub fn get(&self, name: &StreamName) -> Option<Arc<StreamRenditions>> {
+        self.shared.streams.load().get(name).cloned()
+    }
+}
+
+impl Shared {
+    fn update(&self, change: impl FnOnce(&mut HashMap<StreamName, Arc<StreamRenditions>>)) {
+        let _one_at_a_time = self.writing.lock();
+        let mut streams = HashMap::clone(&self.streams.load());
+        change(&mut streams);
+        self.streams.store(Arc::new(streams));
+    }
+}
