@@ -4,6 +4,8 @@
 
 pub mod auth;
 pub mod clock;
+pub mod http;
 pub mod ingest;
+pub mod packager;
 pub mod sessions;
 pub mod streams;

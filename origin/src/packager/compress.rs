@@ -62,6 +62,18 @@ impl Compressed {
     }
 }
 
+/// A text that nobody else asks for, in `encoding`, with the encoding it really has.
+#[must_use]
+pub fn compress_once(text: String, encoding: Encoding) -> (Bytes, Encoding) {
+    let plain = Bytes::from(text);
+    let packed = match encoding {
+        Encoding::Identity => None,
+        Encoding::Gzip => gzip(&plain),
+        Encoding::Brotli => brotli(&plain),
+    };
+    packed.map_or((plain, Encoding::Identity), |packed| (packed, encoding))
+}
+
 fn gzip(text: &[u8]) -> Option<Bytes> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
     encoder.write_all(text).ok()?;

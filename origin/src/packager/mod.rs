@@ -20,7 +20,7 @@ mod stream;
 mod tests;
 pub mod window;
 
-pub use compress::Encoding;
+pub use compress::{Encoding, compress_once};
 pub use multivariant::AudioChoice;
 pub use rates::Rates;
 pub use rendition::{Flavour, Rendition, Version};

@@ -73,12 +73,8 @@ impl Cutter {
             Item::Group { group, .. } => {
                 let header = group.header().clone();
                 emit(Cut::Begin(header.clone()));
-                self.open = Some(Open {
-                    header,
-                    next_part: 0,
-                    pending: Vec::new(),
-                    pending_ticks: 0,
-                });
+                self.open =
+                    Some(Open { header, next_part: 0, pending: Vec::new(), pending_ticks: 0 });
             }
             Item::Frame(at) => {
                 if let (Some(open), Some(frame)) = (&mut self.open, at.frame()) {
@@ -104,9 +100,8 @@ impl Open {
         if self.pending.last().is_some_and(jumps) {
             self.cut(emit);
         }
-        self.pending_ticks = self
-            .pending_ticks
-            .saturating_add(u64::try_from(frame.duration.ticks()).unwrap_or(0));
+        self.pending_ticks =
+            self.pending_ticks.saturating_add(u64::try_from(frame.duration.ticks()).unwrap_or(0));
         self.pending.push(frame.clone());
         if self.header.config.parts.is_full(self.pending_ticks) {
             self.cut(emit);

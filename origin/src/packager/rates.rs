@@ -58,8 +58,7 @@ impl Rates {
     #[must_use]
     pub fn average(&self, floor: u64) -> u64 {
         let measured = self.micros > 0;
-        let average =
-            if measured { bits_a_second(self.bytes, self.micros) } else { self.estimate };
+        let average = if measured { bits_a_second(self.bytes, self.micros) } else { self.estimate };
         (average.ceil() as u64).max(if measured { 1 } else { floor })
     }
 

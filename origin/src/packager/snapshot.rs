@@ -185,8 +185,7 @@ impl Snapshot {
     pub fn part_target_micros(&self) -> i64 {
         let of = |segment: &Arc<Segment>| {
             let config = &segment.init.config;
-            let (ticks, hz) =
-                (u64::from(config.parts.target_ticks), u64::from(config.rate.hz()));
+            let (ticks, hz) = (u64::from(config.parts.target_ticks), u64::from(config.rate.hz()));
             i64::try_from((ticks * 1_000_000).div_ceil(hz)).unwrap_or(i64::MAX)
         };
         self.listed().iter().map(of).max().unwrap_or(0)
@@ -209,7 +208,8 @@ impl Snapshot {
     /// gap) has no last part.
     #[must_use]
     pub fn last_part(&self) -> Option<(u64, Option<u64>)> {
-        let has_something = |segment: &&Arc<Segment>| !segment.is_open() || !segment.parts.is_empty();
+        let has_something =
+            |segment: &&Arc<Segment>| !segment.is_open() || !segment.parts.is_empty();
         let last = self.listed().iter().rev().find(has_something)?;
         Some((last.seq.0, last.part_count().checked_sub(1)))
     }

@@ -70,7 +70,10 @@ impl StreamRenditions {
     #[must_use]
     pub fn reports_without(&self, name: &TrackName) -> Vec<Report> {
         let list = self.list.load();
-        list.iter().filter(|other| other.name() != name).filter_map(|other| other.report()).collect()
+        list.iter()
+            .filter(|other| other.name() != name)
+            .filter_map(|other| other.report())
+            .collect()
     }
 
     async fn run(self: Arc<Self>, options: PackagerOptions) {

@@ -224,8 +224,7 @@ impl Window {
         let target = i64::from(self.target_duration_s.unwrap_or(1)) * i64::from(rate.hz());
         let share = self.segments.back().and_then(|last| {
             let SegmentState::Complete(length) = last.segment.state else { return None };
-            let same = last.segment.discontinuity == header.discontinuity
-                && length.rate() == rate;
+            let same = last.segment.discontinuity == header.discontinuity && length.rate() == rate;
             let end = last.start_ticks.saturating_add(length.ticks());
             let between = header.start.ticks().saturating_sub(end);
             let share = between.checked_div(i64::try_from(missing).ok()?)?;

@@ -1,0 +1,16 @@
+//! LL-HLS over HTTP (RFC 8216bis): playlists, init sections, segments and parts.
+//!
+//! One service function without a router in front of it, since thousands of requests wait here at
+//! a time. Not here: what a playlist says (`packager`), connections (the node's server).
+
+mod body;
+mod negotiate;
+mod path;
+mod reply;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+pub use body::HlsBody;
+pub use serve::{AudioCodec, AudioDemand, HlsOptions, HlsService, NoAudioDemand};

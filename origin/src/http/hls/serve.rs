@@ -1,0 +1,438 @@
+//! Answers requests under `/hls/`. Driver: awaits what is to come.
+//!
+//! Not here: the path's grammar (`path`), headers (`reply`), waiting as such (`wait`).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_media::{MediaKind, StreamName};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+
+use super::body::HlsBody;
+use super::path::{PathError, Query, Resource, Target};
+use super::reply::{self, Failure, text};
+use super::wait::{Look, Unanswered, Waiting, until};
+use crate::auth::{Access, Action};
+use crate::packager::multivariant::{self, AudioChoice, Entry};
+use crate::packager::snapshot::{Find, Reload, Snapshot};
+use crate::packager::{Flavour, Packager, Rendition, StreamRenditions};
+
+/// How `/hls/` behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HlsOptions {
+    /// `[hls] audio` (both): the codecs in which sound is listed.
+    pub audio: AudioChoice,
+    /// `[limits] hls_waiting` (100,000): requests that may wait at a time for a playlist or a
+    /// part; each costs some 20 KiB. Further ones get 503.
+    pub waiting: usize,
+    /// How long a request waits for a stream that has just begun (3 s).
+    pub ready_timeout: Duration,
+}
+
+impl Default for HlsOptions {
+    fn default() -> Self {
+        Self { audio: AudioChoice::Both, waiting: 100_000, ready_timeout: Duration::from_secs(3) }
+    }
+}
+
+/// A codec for sound that can be made on demand.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AudioCodec {
+    /// AAC-LC.
+    Aac,
+    /// Opus.
+    Opus,
+}
+
+impl AudioCodec {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Aac => "aac",
+            Self::Opus => "opus",
+        }
+    }
+}
+
+/// Told of every request that wants a stream's sound in some codec, so that it can be made while
+/// someone listens.
+pub trait AudioDemand: Send + Sync {
+    /// Somebody listens to `stream` in `codec`. Returns whether a track in that codec is there or
+    /// about to come (`audio-aac`, `audio-opus`, or the source's own). Called often: must be quick.
+    fn want(&self, stream: &StreamName, codec: AudioCodec) -> bool;
+}
+
+/// Makes nothing: sound is offered as it was published.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoAudioDemand;
+
+impl AudioDemand for NoAudioDemand {
+    fn want(&self, _: &StreamName, _: AudioCodec) -> bool {
+        false
+    }
+}
+
+/// A running stretch of media after which a track that has been announced but never came is no
+/// longer waited for.
+const SETTLED_MICROS: i64 = 3_000_000;
+/// Blocking requests are given up after this many target durations (the contract).
+const BLOCKED_TARGETS: u32 = 3;
+/// What is assumed while the target duration is not known, in seconds.
+const TARGET_GUESS_S: u32 = 2;
+
+/// Serves `/hls/`. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct HlsService {
+    packager: Packager,
+    access: Access,
+    demand: Arc<dyn AudioDemand>,
+    options: HlsOptions,
+    waiting: Arc<Waiting>,
+}
+
+impl HlsService {
+    /// A service over the streams of `packager`.
+    #[must_use]
+    pub fn new(
+        packager: Packager,
+        access: Access,
+        demand: Arc<dyn AudioDemand>,
+        options: HlsOptions,
+    ) -> Self {
+        Self { packager, access, demand, options, waiting: Waiting::new(options.waiting) }
+    }
+
+    /// Answers one request, whose path begins with `/hls/`. Dropping the future gives up waiting.
+    pub async fn handle<B>(&self, request: &Request<B>, peer: IpAddr) -> Response<HlsBody> {
+        let target = Target::parse(request.uri().path());
+        let route = target.as_ref().map_or("unknown", |target| target.resource.route());
+        let response = match *request.method() {
+            Method::OPTIONS => reply::preflight(),
+            Method::GET => self.get(target, request, peer).await,
+            Method::HEAD => reply::without_body(self.get(target, request, peer).await),
+            _ => Failure::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "Method not allowed",
+                "use GET, HEAD or OPTIONS",
+            )
+            .into_response(),
+        };
+        let status = response.status().as_u16().to_string();
+        metrics::counter!("headwater_hls_requests_total", "route" => route, "status" => status)
+            .increment(1);
+        let bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
+        metrics::counter!("headwater_hls_sent_bytes_total", "route" => route).increment(bytes);
+        response
+    }
+
+    async fn get<B>(
+        &self,
+        target: Result<Target, PathError>,
+        request: &Request<B>,
+        peer: IpAddr,
+    ) -> Response<HlsBody> {
+        let answer = async {
+            let target = target.map_err(bad_path)?;
+            let query = Query::parse(request.uri().query().unwrap_or(""));
+            let token = bearer(request.headers())
+                .or_else(|| query.as_ref().ok().and_then(|query| query.token.as_deref()));
+            self.allow(peer, &target.stream, token)?;
+            let query = query.map_err(|why| bad_request("invalid-directive", why))?;
+            self.answer(&target, &query, request.headers()).await
+        };
+        answer.await.unwrap_or_else(Failure::into_response)
+    }
+
+    fn allow(&self, peer: IpAddr, name: &StreamName, token: Option<&str>) -> Result<(), Failure> {
+        self.access.check(peer, Action::Play, Some(name), token).map_err(|why| {
+            let status =
+                if token.is_some() { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
+            Failure::new(status, "not-allowed", "Not allowed", why.to_string())
+        })
+    }
+
+    async fn answer(
+        &self,
+        target: &Target,
+        query: &Query,
+        headers: &HeaderMap,
+    ) -> Result<Response<HlsBody>, Failure> {
+        let stream = self.packager.get(&target.stream).ok_or_else(|| stream_not_found(target))?;
+        match &target.resource {
+            Resource::Multivariant => self.multivariant(&stream, headers).await,
+            Resource::Playlist { rendition } => {
+                let rendition = self.rendition(&stream, rendition).await?;
+                self.playlist(&stream, &rendition, query, headers).await
+            }
+            Resource::Init { rendition, version } => {
+                let rendition = existing(&stream, rendition)?;
+                let found = rendition.version().snapshot().init(*version);
+                let rope = found.ok_or_else(|| media_not_found("init section"))?;
+                Ok(reply::media(&rope, &format!("i{version}"), rendition.kind(), headers))
+            }
+            Resource::Segment { rendition, msn } => {
+                let rendition = existing(&stream, rendition)?;
+                let rope = self.media(&rendition, |snapshot| snapshot.segment(*msn)).await?;
+                Ok(reply::media(&rope, &msn.to_string(), rendition.kind(), headers))
+            }
+            Resource::Part { rendition, msn, part } => {
+                let rendition = existing(&stream, rendition)?;
+                let found = self.media(&rendition, |snapshot| snapshot.part(*msn, *part)).await?;
+                let name = format!("{}.{}", found.seq, found.index);
+                Ok(reply::media(&found.data, &name, rendition.kind(), headers))
+            }
+        }
+    }
+
+    async fn multivariant(
+        &self,
+        stream: &StreamRenditions,
+        headers: &HeaderMap,
+    ) -> Result<Response<HlsBody>, Failure> {
+        let wanted = self.wanted(stream);
+        let watch = vec![stream.changes()];
+        let waited = until(&self.waiting, watch, |changes| {
+            let list = stream.list();
+            // The first receiver watches the list; one follows for each rendition in it.
+            for rendition in list.iter().skip(changes.len() - 1) {
+                changes.push(rendition.changes());
+            }
+            if settled(&list, &wanted, stream) {
+                Look::Done(())
+            } else {
+                Look::Wait(self.options.ready_timeout)
+            }
+        });
+        match waited.await {
+            Ok(()) | Err(Unanswered::TimedOut) => {}
+            Err(Unanswered::Full) => return Err(unanswered(Unanswered::Full)),
+        }
+        let list = stream.list();
+        let entry = |rendition: &Arc<Rendition>| {
+            Entry::of(rendition.name().as_str(), rendition.version().snapshot())
+        };
+        let entries: Vec<Entry> = list.iter().filter_map(entry).collect();
+        let text = multivariant::render(&entries, self.options.audio)
+            .ok_or_else(|| nothing_to_list(&list))?;
+        let (text, encoding) = crate::packager::compress_once(text, reply::accepted(headers));
+        Ok(reply::playlist(text, encoding, None))
+    }
+
+    /// The audio codecs to be listed that are, or are about to be, there.
+    fn wanted(&self, stream: &StreamRenditions) -> Vec<AudioCodec> {
+        let tracks = stream.broadcast().tracks();
+        if !tracks.iter().any(|track| track.kind() == MediaKind::Audio) {
+            return Vec::new();
+        }
+        let codecs: &[AudioCodec] = match self.options.audio {
+            AudioChoice::Aac => &[AudioCodec::Aac],
+            AudioChoice::Opus => &[AudioCodec::Opus],
+            AudioChoice::Both => &[AudioCodec::Aac, AudioCodec::Opus],
+        };
+        let name = stream.broadcast().name();
+        codecs.iter().copied().filter(|codec| self.demand.want(name, *codec)).collect()
+    }
+
+    /// The rendition of that name; one that is made on demand is asked for and waited for.
+    async fn rendition(
+        &self,
+        stream: &StreamRenditions,
+        name: &str,
+    ) -> Result<Arc<Rendition>, Failure> {
+        let codec = match stream.get(name) {
+            Some(there) if there.kind() == MediaKind::Video => return Ok(there),
+            Some(there) => codec_of(&there).or(codec_named(name)),
+            None => codec_named(name),
+        };
+        let comes = codec.is_some_and(|codec| self.demand.want(stream.broadcast().name(), codec));
+        if !comes {
+            return existing(stream, name);
+        }
+        let look = |_: &mut Vec<_>| match stream.get(name) {
+            Some(there) => Look::Done(there),
+            None => Look::Wait(self.options.ready_timeout),
+        };
+        match until(&self.waiting, vec![stream.changes()], look).await {
+            Ok(there) => Ok(there),
+            Err(Unanswered::TimedOut) => existing(stream, name),
+            Err(full) => Err(unanswered(full)),
+        }
+    }
+
+    async fn playlist(
+        &self,
+        stream: &StreamRenditions,
+        rendition: &Rendition,
+        query: &Query,
+        headers: &HeaderMap,
+    ) -> Result<Response<HlsBody>, Failure> {
+        if query.part.is_some() && query.msn.is_none() {
+            let why = "_HLS_part needs _HLS_msn: give the number of the part's segment too";
+            return Err(bad_request("invalid-directive", why));
+        }
+        let look = |_: &mut Vec<_>| {
+            let version = rendition.version();
+            let snapshot = version.snapshot();
+            match query.msn.map(|msn| snapshot.reload(msn, query.part)) {
+                Some(Reload::TooFar { last }) => Look::Done(Err(too_far(last))),
+                Some(Reload::Wait) => Look::Wait(self.patience(snapshot)),
+                None | Some(Reload::Now) if snapshot.is_ready() => Look::Done(Ok(version)),
+                None | Some(Reload::Now) => match (&snapshot.unsupported, snapshot.ended) {
+                    (Some(why), _) => Look::Done(Err(not_in_hls(why))),
+                    (None, true) => Look::Done(Err(media_not_found("rendition has no media: it"))),
+                    (None, false) => Look::Wait(self.options.ready_timeout),
+                },
+            }
+        };
+        let version = until(&self.waiting, vec![rendition.changes()], look)
+            .await
+            .unwrap_or_else(|why| Err(unanswered(why)))?;
+        let flavour = if query.skip { Flavour::Delta } else { Flavour::Full };
+        let reports = || stream.reports_without(rendition.name());
+        let (text, encoding) = version
+            .playlist(flavour, reply::accepted(headers), reports)
+            .ok_or_else(|| unanswered(Unanswered::TimedOut))?;
+        let target = version.snapshot().target_duration_s;
+        let shared = query.msn.and(target).map(|target| target.saturating_mul(6));
+        Ok(reply::playlist(text, encoding, shared))
+    }
+
+    /// Waits for media that is to come.
+    async fn media<T>(
+        &self,
+        rendition: &Rendition,
+        find: impl Fn(&Snapshot) -> Find<T>,
+    ) -> Result<T, Failure> {
+        let look = |_: &mut Vec<_>| {
+            let version = rendition.version();
+            match find(version.snapshot()) {
+                Find::Found(found) => Look::Done(Ok(found)),
+                Find::Wait => Look::Wait(self.patience(version.snapshot())),
+                Find::Gone => Look::Done(Err(media_not_found("segment or part"))),
+            }
+        };
+        until(&self.waiting, vec![rendition.changes()], look)
+            .await
+            .unwrap_or_else(|why| Err(unanswered(why)))
+    }
+
+    fn patience(&self, snapshot: &Snapshot) -> Duration {
+        if snapshot.is_ready() {
+            let target = snapshot.target_duration_s.unwrap_or(TARGET_GUESS_S);
+            Duration::from_secs(u64::from(target.saturating_mul(BLOCKED_TARGETS)))
+        } else {
+            self.options.ready_timeout
+        }
+    }
+}
+
+/// Whether waiting longer would not make the multivariant playlist any better.
+fn settled(list: &[Arc<Rendition>], wanted: &[AudioCodec], stream: &StreamRenditions) -> bool {
+    let versions: Vec<_> = list.iter().map(|rendition| rendition.version()).collect();
+    let ready = |snapshot: &Snapshot| snapshot.is_ready() || snapshot.unsupported.is_some();
+    let all_ready = list.len() >= stream.broadcast().tracks().len()
+        && !list.is_empty()
+        && versions.iter().all(|version| ready(version.snapshot()));
+    let old = versions.iter().any(|version| {
+        let snapshot = version.snapshot();
+        let micros: i64 = snapshot.segments.iter().map(|segment| segment.micros()).sum();
+        snapshot.ended || (snapshot.is_ready() && micros >= SETTLED_MICROS)
+    });
+    let has = |codec: &AudioCodec| {
+        versions.iter().any(|version| {
+            let named = |c: &headwater_media::Codec| c.name() == codec.name();
+            let snapshot = version.snapshot();
+            snapshot.is_ready() && snapshot.config.as_ref().is_some_and(|c| named(&c.codec))
+        })
+    };
+    (all_ready || old) && wanted.iter().all(has)
+}
+
+fn existing(stream: &StreamRenditions, name: &str) -> Result<Arc<Rendition>, Failure> {
+    stream.get(name).ok_or_else(|| {
+        let names: Vec<_> = stream.list().iter().map(|other| other.name().to_string()).collect();
+        let detail = format!("the stream has no such rendition; it has: {}", names.join(", "));
+        Failure::new(StatusCode::NOT_FOUND, "rendition-not-found", "Rendition not found", detail)
+    })
+}
+
+fn codec_of(rendition: &Rendition) -> Option<AudioCodec> {
+    let version = rendition.version();
+    let codec = &version.snapshot().config.as_ref()?.codec;
+    [AudioCodec::Aac, AudioCodec::Opus].into_iter().find(|known| known.name() == codec.name())
+}
+
+/// The codec of a rendition that is made on demand, by its name.
+fn codec_named(name: &str) -> Option<AudioCodec> {
+    let suffix = name.strip_prefix("audio-")?;
+    [AudioCodec::Aac, AudioCodec::Opus].into_iter().find(|known| known.name() == suffix)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = text(headers, &AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn bad_path(error: PathError) -> Failure {
+    match error {
+        PathError::Name(why) => bad_request("invalid-stream-name", why),
+        PathError::Unknown => Failure::new(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "Not found",
+            "playlists are at /hls/{stream}/index.m3u8 and what they list",
+        ),
+    }
+}
+
+fn bad_request(slug: &'static str, why: impl Into<String>) -> Failure {
+    Failure::new(StatusCode::BAD_REQUEST, slug, "Bad request", why)
+}
+
+fn too_far(last: u64) -> Failure {
+    let why = format!("that is too far ahead: the last whole segment of the playlist is {last}");
+    bad_request("too-far-ahead", why)
+}
+
+fn stream_not_found(target: &Target) -> Failure {
+    let why = format!("stream {} is not live here; publish it or check the name", target.stream);
+    Failure::new(StatusCode::NOT_FOUND, "stream-not-found", "Stream not found", why).retry_after(2)
+}
+
+fn media_not_found(what: &str) -> Failure {
+    let why =
+        format!("the {what} is not there: it has left the playlist too long ago, or never was");
+    Failure::new(StatusCode::NOT_FOUND, "media-not-found", "Media not found", why)
+}
+
+fn not_in_hls(why: &str) -> Failure {
+    let why = format!("HLS cannot carry this rendition: {why}; or play it by WHEP");
+    Failure::new(StatusCode::NOT_FOUND, "codec-not-in-hls", "Codec not in HLS", why)
+}
+
+/// Why a multivariant playlist would be empty.
+fn nothing_to_list(list: &[Arc<Rendition>]) -> Failure {
+    let unsupported = list.iter().find_map(|r| r.version().snapshot().unsupported.clone());
+    match unsupported {
+        Some(why) => not_in_hls(&why),
+        None => unanswered(Unanswered::TimedOut),
+    }
+}
+
+fn unanswered(why: Unanswered) -> Failure {
+    let (slug, title, detail) = match why {
+        Unanswered::Full => (
+            "too-many-waiting",
+            "Too many requests are waiting",
+            "[limits] hls_waiting is reached; try again, or use another node",
+        ),
+        Unanswered::TimedOut => (
+            "media-not-ready",
+            "Media not ready",
+            "the publisher has not sent what this waits for; try again",
+        ),
+    };
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, slug, title, detail).retry_after(1)
+}

@@ -1,0 +1,5 @@
+//! The node's HTTP face.
+//!
+//! Not here: what is served (each route's own module).
+
+pub mod hls;
