@@ -92,7 +92,9 @@ fn header(out: &mut String, snapshot: &Snapshot, target: i64) {
     if snapshot.offers_delta {
         let _ = write!(out, ",CAN-SKIP-UNTIL={}", Seconds(target * SKIP_UNTIL_TARGETS * 1_000_000));
     }
-    line(out, format_args!(",PART-HOLD-BACK={}", Seconds(part_target * HOLD_BACK_PARTS)));
+    // A microsecond over, since clients compute three parts in floating point.
+    let hold_back = Seconds(part_target * HOLD_BACK_PARTS + 1);
+    line(out, format_args!(",PART-HOLD-BACK={hold_back}"));
     line(out, format_args!("#EXT-X-PART-INF:PART-TARGET={}", Seconds(part_target)));
     if let Some(first) = snapshot.listed().first() {
         line(out, format_args!("#EXT-X-MEDIA-SEQUENCE:{}", first.seq));

@@ -12,10 +12,12 @@ use headwater_media::{Broadcast, BroadcastState, StreamName, TrackName};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::playlist::Report;
 use super::rendition::Rendition;
 use super::window::WindowOptions;
+use crate::streams::Streams;
 
 /// How streams are packaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +146,28 @@ impl Packager {
             });
         });
         stream
+    }
+
+    /// Packages every broadcast of `streams` as it appears, until `shutdown`.
+    pub async fn follow(&self, streams: Streams, shutdown: CancellationToken) {
+        let mut changes = streams.watch();
+        loop {
+            for broadcast in streams.list() {
+                // A name has one broadcast at a time: one that goes on is the one known.
+                let live = |stream: Arc<StreamRenditions>| {
+                    stream.broadcast.state() != BroadcastState::Ended
+                };
+                if broadcast.state() != BroadcastState::Ended
+                    && !self.get(broadcast.name()).is_some_and(live)
+                {
+                    self.attach(&broadcast);
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
     }
 
     /// The renditions of a stream that is live or has ended a moment ago.
