@@ -7,6 +7,7 @@ mod cadence;
 mod core;
 mod policy;
 mod publisher;
+pub mod rtmp;
 mod source_clock;
 mod timeline;
 
