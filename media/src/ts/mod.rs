@@ -4,7 +4,9 @@
 //! Carried: H.264, H.265, AAC in ADTS, Opus. Not here: splitting access units into NAL units or
 //! ADTS frames (`codec`), mending of time stamps (the publisher), SRT.
 
+mod continuity;
 mod demux;
+mod event;
 mod mux;
 mod opus;
 mod packet;
@@ -13,7 +15,8 @@ mod psi;
 #[cfg(test)]
 mod tests;
 
-pub use demux::{DemuxOptions, DemuxStats, Demuxer, Event, LostReason};
+pub use demux::Demuxer;
+pub use event::{DemuxOptions, DemuxStats, Event, LostReason};
 pub use mux::{MuxError, Muxer, TIME_OFFSET_TICKS};
 pub use opus::{OpusUnitError, OpusUnits};
 pub use pes::Pes;

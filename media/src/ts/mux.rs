@@ -21,6 +21,9 @@ use crate::track::TrackConfig;
 pub const TIME_OFFSET_TICKS: i64 = 9_000;
 /// Tables at least this often, in ticks of 90 kHz (100 ms: ETSI TR 101 290 asks for 500 ms).
 const TABLE_INTERVAL_TICKS: i64 = 9_000;
+/// A clock that jumps further than this from where the last frame ended is announced as
+/// discontinuous, in ticks of 90 kHz (1 s): no cadence wavers that much.
+const CLOCK_JUMP_TICKS: i64 = 90_000;
 /// Tracks of a program: what fits a PMT of one packet.
 const TRACKS_MAX: usize = 8;
 
@@ -115,6 +118,13 @@ struct Track {
     continuity: u8,
 }
 
+/// The program clock where a frame begins.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    ticks: i64,
+    discontinuity: bool,
+}
+
 /// A multiplexer of one program.
 #[derive(Debug)]
 pub struct Muxer {
@@ -124,6 +134,8 @@ pub struct Muxer {
     pat_continuity: u8,
     pmt_continuity: u8,
     tables_at: Option<i64>,
+    /// Where the clock track's last frame ended.
+    clock_end: Option<i64>,
     /// The PES under way: kept for its memory.
     pes: BytesMut,
 }
@@ -155,6 +167,7 @@ impl Muxer {
             pat_continuity: 0,
             pmt_continuity: 0,
             tables_at: None,
+            clock_end: None,
             pes: BytesMut::new(),
         })
     }
@@ -190,7 +203,13 @@ impl Muxer {
                 self.tables(out);
                 self.tables_at = Some(clock);
             }
-            let pcr = is_clock.then_some(clock);
+            let pcr = is_clock.then(|| {
+                let jumped = |end: i64| clock.abs_diff(end) > CLOCK_JUMP_TICKS.unsigned_abs();
+                let discontinuity = self.clock_end.is_some_and(jumped);
+                let duration = frame.duration.to_rate(ClockRate::VIDEO).ticks();
+                self.clock_end = Some(clock.saturating_add(duration));
+                Clock { ticks: clock, discontinuity }
+            });
             if let Some(track) = self.tracks.get_mut(track) {
                 packets(out, track, &pes, pcr, random_access);
             }
@@ -269,13 +288,15 @@ fn packets(
     out: &mut BytesMut,
     track: &mut Track,
     pes: &[u8],
-    pcr: Option<i64>,
+    pcr: Option<Clock>,
     random_access: bool,
 ) {
     let (mut rest, mut first) = (pes, true);
     while first || !rest.is_empty() {
         let pcr = pcr.filter(|_| first);
-        let flags = u8::from(random_access && first) << 6 | u8::from(pcr.is_some()) << 4;
+        let flags = u8::from(pcr.is_some_and(|clock| clock.discontinuity)) << 7
+            | u8::from(random_access && first) << 6
+            | u8::from(pcr.is_some()) << 4;
         let field = match (flags, pcr) {
             (0, _) => 0,
             (_, None) => 2,
@@ -292,7 +313,7 @@ fn packets(
                 let mut filled = length - 1;
                 if let Some(clock) = pcr {
                     // 33 bits of base, 6 reserved, 9 of extension, which stays 0.
-                    let base = clock.cast_unsigned() & TIME_MASK;
+                    let base = clock.ticks.cast_unsigned() & TIME_MASK;
                     out.put_uint(base << 15 | 0x3f << 9, 6);
                     filled -= 6;
                 }

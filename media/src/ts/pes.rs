@@ -12,7 +12,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::LostReason;
+use super::event::LostReason;
 
 /// How often stuffing must have marked the end of a PES before it is taken for one.
 const EARLY_END_PROOFS: u8 = 16;

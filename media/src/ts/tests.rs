@@ -479,3 +479,17 @@ fn tables_come_before_keyframes_and_often_enough() {
     assert!(pat.contains(&(video[7] - 2)));
     assert_eq!(packets_of(&bytes, 0x1000).len(), pat.len());
 }
+
+#[test]
+fn a_jump_of_the_clock_is_announced() {
+    let times = [0, 3_000, 6_000, 200_000, 203_000, 10];
+    let frames: Vec<_> = times.iter().map(|&dts| (0, video(dts, 0, false, 50))).collect();
+    let bytes = mux(&[h264()], &frames);
+    let announced = packets_of(&bytes, VIDEO_PID).into_iter().map(|index| {
+        let packet = &bytes[index * PACKET_BYTES..];
+        packet[5] & 0x80 != 0
+    });
+    let announced: Vec<bool> = announced.collect();
+    assert_eq!(announced, [false, false, false, true, false, true]);
+    assert_eq!(pes(&demux(&bytes, CHUNK_BYTES), VIDEO_PID).len(), times.len());
+}
