@@ -358,7 +358,7 @@ mod tests {
         }
         assert_eq!(
             reader.buffered,
-            reader.streams.values().flat_map(|s| &s.partial).map(|p| p.len()).sum()
+            reader.streams.values().flat_map(|s| &s.partial).map(|p| p.len()).sum::<usize>()
         );
         Ok(messages)
     }
