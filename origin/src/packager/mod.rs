@@ -17,7 +17,7 @@ mod rope;
 pub mod snapshot;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod window;
 
 pub use compress::{Encoding, compress_once};

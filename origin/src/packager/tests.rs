@@ -1,6 +1,6 @@
 //! The packager's rules, one by one, over made-up frames.
 
-mod rig;
+pub(crate) mod rig;
 
 use std::collections::BTreeMap;
 

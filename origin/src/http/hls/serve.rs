@@ -103,6 +103,12 @@ impl HlsService {
         Self { packager, access, demand, options, waiting: Waiting::new(options.waiting) }
     }
 
+    /// The streams that it serves.
+    #[must_use]
+    pub fn packager(&self) -> &Packager {
+        &self.packager
+    }
+
     /// Answers one request, whose path begins with `/hls/`. Dropping the future gives up waiting.
     pub async fn handle<B>(&self, request: &Request<B>, peer: IpAddr) -> Response<HlsBody> {
         let target = Target::parse(request.uri().path());
@@ -147,9 +153,7 @@ impl HlsService {
 
     fn allow(&self, peer: IpAddr, name: &StreamName, token: Option<&str>) -> Result<(), Failure> {
         self.access.check(peer, Action::Play, Some(name), token).map_err(|why| {
-            let status =
-                if token.is_some() { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
-            Failure::new(status, "not-allowed", "Not allowed", why.to_string())
+            Failure::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", why.to_string())
         })
     }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use headwater_media::codec::Resolution;
+use headwater_media::codec::aac::AacConfig;
 use headwater_media::codec::opus::OpusConfig;
+use headwater_media::codec::vp8::Vp8Config;
 use headwater_media::codec::vp9::Vp9Config;
 use headwater_media::limits::BusLimits;
 use headwater_media::{
@@ -50,6 +52,41 @@ impl Reader {
     }
 }
 
+/// A broadcast named `a`.
+pub(crate) fn broadcast() -> Broadcast {
+    let limits = BusLimits { window: Duration::from_secs(3_600), ..BusLimits::default() };
+    Broadcast::new(StreamName::parse("a").unwrap(), limits)
+}
+
+pub(crate) fn vp9() -> Codec {
+    Codec::Vp9(Vp9Config {
+        profile: 0,
+        level: 31,
+        bit_depth: 8,
+        chroma_subsampling: 1,
+        full_range: false,
+        resolution: Resolution { width: 1280, height: 720 },
+    })
+}
+
+pub(crate) fn vp8() -> Codec {
+    Codec::Vp8(Vp8Config { resolution: Resolution { width: 640, height: 360 } })
+}
+
+pub(crate) fn opus() -> Codec {
+    Codec::Opus(OpusConfig { channels: 2, pre_skip: 312, input_sample_rate: 48_000 })
+}
+
+pub(crate) fn aac() -> Codec {
+    Codec::Aac(AacConfig {
+        asc: Bytes::from_static(&[0x11, 0x90]),
+        object_type: 2,
+        sample_rate: 48_000,
+        channels: 2,
+        frame_samples: 1_024,
+    })
+}
+
 pub(crate) struct Rig {
     pub(crate) target_duration_s: Option<u32>,
     pub(crate) expected_frames: Option<u32>,
@@ -79,31 +116,36 @@ impl Rig {
     }
 
     pub(crate) fn with(cadence: Cadence, options: WindowOptions) -> Self {
-        let codec = Codec::Vp9(Vp9Config {
-            profile: 0,
-            level: 31,
-            bit_depth: 8,
-            chroma_subsampling: 1,
-            full_range: false,
-            resolution: Resolution { width: 1280, height: 720 },
-        });
-        Self::new(codec, ClockRate::VIDEO, cadence, options)
+        Self::new(&broadcast(), "video", vp9(), cadence, options)
     }
 
     pub(crate) fn audio() -> Self {
-        let codec = OpusConfig { channels: 2, pre_skip: 312, input_sample_rate: 48_000 };
-        let cadence = Cadence::Steady(960, 1);
-        Self::new(Codec::Opus(codec), ClockRate::OPUS, cadence, WindowOptions::default())
+        let options = WindowOptions::default();
+        Self::new(&broadcast(), "audio", opus(), Cadence::Steady(960, 1), options)
     }
 
-    fn new(codec: Codec, rate: ClockRate, cadence: Cadence, options: WindowOptions) -> Self {
-        let limits = BusLimits { window: Duration::from_secs(3_600), ..BusLimits::default() };
-        let broadcast = Broadcast::new(StreamName::parse("a").unwrap(), limits);
-        let (name, kind) = match codec.kind() {
-            MediaKind::Video => (TrackName::video(), MediaKind::Video),
-            MediaKind::Audio => (TrackName::audio(), MediaKind::Audio),
+    /// A further track of `broadcast`, at 30 frames a second or 20 ms of sound a frame.
+    pub(crate) fn on(broadcast: &Broadcast, name: &str, codec: Codec) -> Self {
+        let cadence = match codec.kind() {
+            MediaKind::Video => Cadence::Steady(3_000, 1),
+            MediaKind::Audio => Cadence::Steady(960, 1),
         };
-        let writer = broadcast.add_track(name, kind).unwrap();
+        Self::new(broadcast, name, codec, cadence, WindowOptions::default())
+    }
+
+    fn new(
+        broadcast: &Broadcast,
+        name: &str,
+        codec: Codec,
+        cadence: Cadence,
+        options: WindowOptions,
+    ) -> Self {
+        let rate = match codec.kind() {
+            MediaKind::Video => ClockRate::VIDEO,
+            MediaKind::Audio => ClockRate::OPUS,
+        };
+        let broadcast = broadcast.clone();
+        let writer = broadcast.add_track(TrackName::parse(name).unwrap(), codec.kind()).unwrap();
         let (num, den) = match cadence {
             Cadence::Steady(num, den) => (num, den),
             Cadence::Variable => (3_000, 1),
