@@ -1,18 +1,18 @@
 //! Sample entries: one box that names the codec and holds its configuration record.
 //!
-//! Not here: the records' contents, which the codecs' configurations write themselves.
+//! Not here: the records' contents (`record`).
 
 use bytes::{Bytes, BytesMut};
 
-use super::Fmp4Error;
 use super::boxes::BoxWriter;
+use super::{Fmp4Error, record};
 use crate::codec::{Codec, CodecError, Resolution};
 
 /// The sample entry of `codec`, a whole box.
 pub(super) fn sample_entry(codec: &Codec) -> Result<BytesMut, Fmp4Error> {
     Ok(match codec {
-        Codec::H264(config) => visual(b"avc1", config.resolution, b"avcC", &record::avcc(config)),
-        Codec::H265(config) => visual(b"hvc1", config.resolution, b"hvcC", &record::hvcc(config)),
+        Codec::H264(config) => visual(b"avc1", config.resolution, b"avcC", &record::avcc(config)?),
+        Codec::H265(config) => visual(b"hvc1", config.resolution, b"hvcC", &record::hvcc(config)?),
         Codec::Av1(config) => visual(b"av01", config.resolution, b"av1C", &record::av1c(config)),
         Codec::Vp9(config) => visual(b"vp09", config.resolution, b"vpcC", &record::vpcc(config)),
         Codec::Aac(config) => {
@@ -115,86 +115,4 @@ fn descriptor(w: &mut BoxWriter, tag: u8, length: u32) {
     w.u8(tag);
     let group = |shift: u32| (length >> shift & 0x7f) as u8;
     w.bytes(&[group(21) | 0x80, group(14) | 0x80, group(7) | 0x80, group(0)]);
-}
-
-mod record {
-    use bytes::{BufMut, Bytes, BytesMut};
-
-    use crate::codec::av1::Av1Config;
-    use crate::codec::h264::H264Config;
-    use crate::codec::h265::H265Config;
-    use crate::codec::opus::OpusConfig;
-    use crate::codec::vp9::Vp9Config;
-
-    fn sets(out: &mut BytesMut, sets: &[Bytes]) {
-        for set in sets {
-            out.put_u16(set.len() as u16);
-            out.put_slice(set);
-        }
-    }
-
-    pub(super) fn avcc(config: &H264Config) -> Bytes {
-        let mut out = BytesMut::new();
-        out.put_slice(&[1, config.profile, config.constraints, config.level, 0xff]);
-        out.put_u8(0xe0 | config.sps.len() as u8 & 0x1f);
-        sets(&mut out, &config.sps);
-        out.put_u8(config.pps.len() as u8);
-        sets(&mut out, &config.pps);
-        out.freeze()
-    }
-
-    pub(super) fn hvcc(config: &H265Config) -> Bytes {
-        let mut out = BytesMut::new();
-        out.put_u8(1);
-        out.put_slice(&config.profile_tier_level);
-        out.put_slice(&[0xf0, 0, 0xfc, 0xfc | config.chroma_format & 3]);
-        out.put_u8(0xf8 | config.bit_depth_luma.saturating_sub(8) & 7);
-        out.put_u8(0xf8 | config.bit_depth_chroma.saturating_sub(8) & 7);
-        out.put_slice(&[0, 0, 0x0f, 3]);
-        for (kind, list) in [(32, &config.vps), (33, &config.sps), (34, &config.pps)] {
-            out.put_u8(0x80 | kind);
-            out.put_u16(list.len() as u16);
-            sets(&mut out, list);
-        }
-        out.freeze()
-    }
-
-    pub(super) fn av1c(config: &Av1Config) -> Bytes {
-        let mut out = BytesMut::new();
-        out.put_u8(0x81);
-        out.put_u8(config.profile << 5 | config.level & 0x1f);
-        out.put_u8(
-            config.tier << 7
-                | u8::from(config.bit_depth > 8) << 6
-                | u8::from(config.bit_depth == 12) << 5
-                | u8::from(config.monochrome) << 4
-                | u8::from(config.subsampling_x) << 3
-                | u8::from(config.subsampling_y) << 2
-                | config.chroma_sample_position & 3,
-        );
-        out.put_u8(0);
-        out.put_slice(&config.sequence_header);
-        out.freeze()
-    }
-
-    pub(super) fn vpcc(config: &Vp9Config) -> Bytes {
-        let mut out = BytesMut::new();
-        out.put_slice(&[1, 0, 0, 0, config.profile, config.level]);
-        out.put_u8(
-            config.bit_depth << 4
-                | config.chroma_subsampling << 1 & 0x0e
-                | u8::from(config.full_range),
-        );
-        out.put_slice(&[2, 2, 2, 0, 0]);
-        out.freeze()
-    }
-
-    pub(super) fn dops(config: &OpusConfig) -> Bytes {
-        let mut out = BytesMut::new();
-        out.put_slice(&[0, config.channels]);
-        out.put_u16(config.pre_skip);
-        out.put_u32(config.input_sample_rate);
-        out.put_slice(&[0, 0, 0]);
-        out.freeze()
-    }
 }

@@ -14,6 +14,7 @@ mod fragment;
 mod init;
 #[cfg(any(test, feature = "test-reader"))]
 pub mod read;
+mod record;
 #[cfg(test)]
 mod tests;
 

@@ -174,6 +174,20 @@ fn an_overlong_audio_specific_config_is_refused() {
     assert!(matches!(error, Err(Fmp4Error::Config(_))), "{error:?}");
 }
 
+#[test]
+fn parameter_sets_that_do_not_fit_their_record_are_refused() {
+    let mut many = h264();
+    let mut long = h264();
+    if let (Codec::H264(many), Codec::H264(long)) = (&mut many.codec, &mut long.codec) {
+        many.sps = vec![Bytes::from_static(&[0x67]); 32];
+        long.pps = vec![Bytes::from(vec![0x68; 65_536])];
+    }
+    for config in [many, long] {
+        let error = init_section(&config);
+        assert!(matches!(error, Err(Fmp4Error::Config(_))), "{error:?}");
+    }
+}
+
 /// Frames with these (composition offset, duration, keyframe, size), from `start` on.
 fn frames(start: i64, rows: &[(i64, i64, bool, usize)]) -> Vec<Frame> {
     let mut dts = start;

@@ -126,3 +126,41 @@ fn garbage_gives_no_media() {
     assert_eq!(demuxer.buffered(), 0);
     assert!(demuxer.stats().lost > 0);
 }
+
+#[test]
+fn tables_with_sound_crc_and_senseless_contents_are_survived() {
+    let mut noise = Noise(11);
+    let mut demuxer = Demuxer::new(DemuxOptions::default());
+    let (mut tracks, mut most) = (0i64, 0);
+    for round in 0..20_000 {
+        // Half the time a PAT that names PIDs 0x20 to 0x2f, else a map on one of these.
+        let length = noise.below(160);
+        let mut body: Vec<u8> = (0..length).map(|_| noise.next() as u8).collect();
+        let bytes = if round % 2 == 0 {
+            for entry in body.chunks_mut(4).filter(|entry| entry.len() == 4) {
+                entry.copy_from_slice(&[0, 1 + entry[1] % 2, 0xe0, 0x20 | entry[3] & 0x0f]);
+            }
+            table(0, 0, 1, &body)
+        } else {
+            // Often a sound beginning, so that the streams are reached.
+            let start =
+                [0xe1, 0, 0xf0, 0, 0x1b, 0xe0 | noise.below(2) as u8, noise.below(256) as u8];
+            for (place, byte) in body.iter_mut().zip(start).take(noise.below(8)) {
+                *place = byte;
+            }
+            let program = 1 + noise.below(2) as u16;
+            table(0x20 | noise.below(16) as u16, 2, program, &body)
+        };
+        demuxer.push(&bytes);
+        for event in drain(&mut demuxer) {
+            match event {
+                Event::Track { .. } => tracks += 1,
+                Event::TrackEnded { .. } => tracks -= 1,
+                _ => {}
+            }
+        }
+        assert!((0..=32).contains(&tracks), "{tracks} tracks in round {round}");
+        most = most.max(tracks);
+    }
+    assert!(most > 0, "no map was believed: the test reaches nothing");
+}

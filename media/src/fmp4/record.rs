@@ -1,0 +1,118 @@
+//! Configuration records: the bodies of `avcC`, `hvcC`, `av1C`, `vpcC` and `dOps`.
+//!
+//! Not here: the boxes around them (`entry`), reading of parameter sets (`codec`).
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::codec::CodecError;
+use crate::codec::av1::Av1Config;
+use crate::codec::h264::H264Config;
+use crate::codec::h265::H265Config;
+use crate::codec::opus::OpusConfig;
+use crate::codec::vp9::Vp9Config;
+
+/// Reserved bits that are ones.
+const RESERVED_6: u8 = 0xfc;
+const RESERVED_5: u8 = 0xf8;
+const RESERVED_3: u8 = 0xe0;
+/// Frames carry lengths of four bytes; records say one less.
+const LENGTH_SIZE_MINUS_ONE: u8 = 3;
+
+fn invalid(what: &'static str, value: usize) -> CodecError {
+    CodecError::Invalid { what, value: value as u64 }
+}
+
+/// Parameter sets with lengths of 16 bits.
+fn put_sets(out: &mut BytesMut, sets: &[Bytes]) -> Result<(), CodecError> {
+    for set in sets {
+        let length = u16::try_from(set.len());
+        out.put_u16(length.map_err(|_| invalid("length of a parameter set", set.len()))?);
+        out.put_slice(set);
+    }
+    Ok(())
+}
+
+/// `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 §5.3.3.1).
+pub(super) fn avcc(config: &H264Config) -> Result<Bytes, CodecError> {
+    let mut out = BytesMut::new();
+    out.put_slice(&[1, config.profile, config.constraints, config.level]);
+    out.put_u8(RESERVED_6 | LENGTH_SIZE_MINUS_ONE);
+    let count = config.sps.len();
+    let fits = u8::try_from(count).ok().filter(|&count| count < 1 << 5);
+    out.put_u8(RESERVED_3 | fits.ok_or(invalid("number of sequence parameter sets", count))?);
+    put_sets(&mut out, &config.sps)?;
+    let count = config.pps.len();
+    let fits = u8::try_from(count);
+    out.put_u8(fits.map_err(|_| invalid("number of picture parameter sets", count))?);
+    put_sets(&mut out, &config.pps)?;
+    Ok(out.freeze())
+}
+
+/// `HEVCDecoderConfigurationRecord` (ISO/IEC 14496-15 §8.3.3.1), of one temporal layer and with
+/// all parameter sets in it.
+pub(super) fn hvcc(config: &H265Config) -> Result<Bytes, CodecError> {
+    const NESTED_ONE_LAYER: u8 = 1 << 3 | 1 << 2;
+    const COMPLETE: u8 = 0x80;
+    let mut out = BytesMut::new();
+    out.put_u8(1);
+    out.put_slice(&config.profile_tier_level);
+    out.put_u16(0xf000); // no smallest spatial segmentation
+    out.put_u8(RESERVED_6); // parallelism: unknown
+    out.put_u8(RESERVED_6 | config.chroma_format & 3);
+    out.put_u8(RESERVED_5 | config.bit_depth_luma.saturating_sub(8) & 7);
+    out.put_u8(RESERVED_5 | config.bit_depth_chroma.saturating_sub(8) & 7);
+    out.put_u16(0); // frame rate: unspecified
+    out.put_u8(NESTED_ONE_LAYER | LENGTH_SIZE_MINUS_ONE);
+    out.put_u8(3);
+    for (unit_type, sets) in [(32, &config.vps), (33, &config.sps), (34, &config.pps)] {
+        out.put_u8(COMPLETE | unit_type);
+        let count = u16::try_from(sets.len());
+        out.put_u16(count.map_err(|_| invalid("number of parameter sets", sets.len()))?);
+        put_sets(&mut out, sets)?;
+    }
+    Ok(out.freeze())
+}
+
+/// `AV1CodecConfigurationRecord` (AV1 in ISOBMFF §2.3.3).
+pub(super) fn av1c(config: &Av1Config) -> Bytes {
+    const MARKER_AND_VERSION: u8 = 0x81;
+    let mut out = BytesMut::new();
+    out.put_u8(MARKER_AND_VERSION);
+    out.put_u8(config.profile << 5 | config.level & 0x1f);
+    out.put_u8(
+        config.tier << 7
+            | u8::from(config.bit_depth > 8) << 6
+            | u8::from(config.bit_depth == 12) << 5
+            | u8::from(config.monochrome) << 4
+            | u8::from(config.subsampling_x) << 3
+            | u8::from(config.subsampling_y) << 2
+            | config.chroma_sample_position & 3,
+    );
+    out.put_u8(0); // presentation delay: unknown
+    out.put_slice(&config.sequence_header);
+    out.freeze()
+}
+
+/// `VPCodecConfigurationRecord` (VP Codec ISO Media File Format Binding), a full box's body.
+pub(super) fn vpcc(config: &Vp9Config) -> Bytes {
+    const UNSPECIFIED: u8 = 2;
+    let mut out = BytesMut::new();
+    out.put_slice(&[1, 0, 0, 0, config.profile, config.level]);
+    out.put_u8(
+        config.bit_depth << 4 | config.chroma_subsampling << 1 & 0x0e | u8::from(config.full_range),
+    );
+    out.put_slice(&[UNSPECIFIED; 3]); // primaries, transfer, matrix
+    out.put_u16(0); // no initialisation data
+    out.freeze()
+}
+
+/// `OpusSpecificBox` (Opus in ISOBMFF §4.3.2), mapping family 0.
+pub(super) fn dops(config: &OpusConfig) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_slice(&[0, config.channels]);
+    out.put_u16(config.pre_skip);
+    out.put_u32(config.input_sample_rate);
+    out.put_u16(0); // output gain
+    out.put_u8(0); // mapping family
+    out.freeze()
+}
