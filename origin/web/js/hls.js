@@ -1,0 +1,246 @@
+// Plays a stream by LL-HLS: with hls.js where the browser has Media Source Extensions, else by
+// the browser's own player.
+// Not here: the page around it (`play.js`); hls.js itself (`/assets/vendor/hls.js`).
+import { request, withToken } from './api.js';
+import { PictureClock, percentile } from './latency.js';
+import { retryDelay } from './webrtc.js';
+import { pause } from './whep.js';
+
+const MISSING = 'This build has no hls.js, which this browser needs: install Node.js, run '
+  + '“npm ci” in origin/web, and build again.';
+const ENDED_POLL_MS = 2000;
+
+/** hls.js never catches up by itself; this lets it, too slowly to be heard. */
+const CATCH_UP = { maxLiveSyncPlaybackRate: 1.05 };
+
+let loading = null;
+
+/** Loads hls.js once; null where the build went without it. */
+function library() {
+  loading ??= new Promise((resolve) => {
+    const script = document.createElement('script');
+    script.src = '/assets/vendor/hls.js';
+    script.onload = () => resolve(window.Hls ?? null);
+    script.onerror = () => resolve(null);
+    document.head.append(script);
+  });
+  return loading;
+}
+
+export class HlsPlayer {
+  /** idle, connecting, waiting, playing, stalled, retrying, ended, failed */
+  phase = 'idle';
+  message = '';
+  stats = {};
+  startupMs = null;
+  reconnects = 0;
+  stalls = 0;
+  #url;
+  #api;
+  #video;
+  #onChange;
+  #run = null;
+  #hls = null;
+  #bytes = 0;
+  #before = null;
+
+  constructor(stream, video, onChange) {
+    this.#url = `/hls/${stream}/index.m3u8`;
+    this.#api = `/api/v1/streams/${stream}`;
+    this.#video = video;
+    this.#onChange = onChange;
+    this.picture = new PictureClock(video, () => this.#framed());
+    video.addEventListener('playing', () => { if (this.#run) this.#show('playing', ''); });
+    video.addEventListener('waiting', () => {
+      if (this.#run && this.phase === 'playing') {
+        this.stalls += 1;
+        this.#show('stalled', 'Waiting for data');
+      }
+    });
+  }
+
+  get running() {
+    return this.#run !== null;
+  }
+
+  async start() {
+    if (this.#run) return;
+    const run = new AbortController();
+    this.#run = run;
+    const Hls = await library();
+    const byLibrary = Hls?.isSupported() ?? false;
+    if (!byLibrary && !this.#video.canPlayType('application/vnd.apple.mpegurl')) {
+      this.#run = null;
+      this.#show('failed', Hls ? 'This browser cannot play HLS.' : MISSING);
+      return;
+    }
+    let tries = 0;
+    let played = false;
+    this.#show('connecting', '');
+    while (!run.signal.aborted) {
+      try {
+        this.began = performance.now();
+        const url = withToken(this.#url);
+        await request(url, { signal: run.signal });
+        if (this.phase === 'waiting') this.#show('connecting', '');
+        this.startupMs = null;
+        this.picture.clear();
+        if (played) this.reconnects += 1;
+        const end = byLibrary ? this.#byLibrary(Hls, url, run.signal) : this.#byBrowser(url, run.signal);
+        const why = await end;
+        played = this.startupMs !== null;
+        if (run.signal.aborted) break;
+        if (why === 'ended') {
+          this.#show('ended', 'The stream has ended');
+          await this.#liveAgain(run.signal);
+        } else {
+          this.#show('retrying', why);
+          await pause(retryDelay(tries, null), run.signal);
+          tries = this.startupMs === null ? tries + 1 : 0;
+        }
+      } catch (error) {
+        if (run.signal.aborted) break;
+        const waiting = error.status === 404;
+        this.#show(waiting ? 'waiting' : 'retrying',
+          waiting ? 'Waiting for the stream to start' : error.message);
+        await pause(retryDelay(waiting ? 1 : tries, error), run.signal);
+        tries += 1;
+      } finally {
+        this.#close();
+      }
+    }
+  }
+
+  stop() {
+    this.#run?.abort();
+    this.#run = null;
+    this.#close();
+    this.#video.removeAttribute('src');
+    this.#video.load();
+    this.#show('idle', '');
+  }
+
+  /** Plays by hls.js until a failure that it cannot mend; resolves with the reason. */
+  #byLibrary(Hls, url, signal) {
+    return new Promise((resolve) => {
+      signal.addEventListener('abort', () => resolve('stopped'), { once: true });
+      const plain = new URLSearchParams(window.location.search).get('hlsjs') === 'defaults';
+      const hls = new Hls(plain ? {} : { ...CATCH_UP });
+      this.#hls = hls;
+      this.#bytes = 0;
+      this.#before = null;
+      hls.on(Hls.Events.FRAG_BUFFERED, (_, { stats }) => { this.#bytes += stats?.loaded ?? 0; });
+      let mended = false;
+      hls.on(Hls.Events.ERROR, (_, { fatal, type, details, response }) => {
+        if (!fatal) return;
+        if (type === Hls.ErrorTypes.MEDIA_ERROR && !mended) {
+          mended = true;
+          hls.recoverMediaError();
+          return;
+        }
+        if (details === Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR) {
+          resolve('Nothing in this stream can be played by LL-HLS in this browser.');
+          return;
+        }
+        resolve(response?.code ? `LL-HLS stopped: ${details} (${response.code})` : `LL-HLS stopped: ${details}`);
+      });
+      this.#video.addEventListener('ended', () => resolve('ended'), { once: true, signal });
+      hls.on(Hls.Events.MANIFEST_PARSED, () => this.#video.play().catch(() => {}));
+      hls.loadSource(url);
+      hls.attachMedia(this.#video);
+    });
+  }
+
+  #byBrowser(url, signal) {
+    return new Promise((resolve) => {
+      const options = { once: true, signal };
+      signal.addEventListener('abort', () => resolve('stopped'), { once: true });
+      this.#video.addEventListener('ended', () => resolve('ended'), options);
+      this.#video.addEventListener('error', () => resolve('The browser’s player gave up'), options);
+      this.#video.src = url;
+      this.#video.play().catch(() => {});
+    });
+  }
+
+  /** Resolves when the stream is live once more. */
+  async #liveAgain(signal) {
+    while (!signal.aborted) {
+      await pause(ENDED_POLL_MS, signal);
+      try {
+        const response = await request(this.#api, { signal, cache: 'no-store' });
+        const { state } = await response.json();
+        if (state === undefined || state === 'live') return;
+      } catch {
+        // Not live yet, or out of reach: look again.
+      }
+    }
+  }
+
+  #framed() {
+    if (!this.#run) return;
+    if (this.startupMs === null) this.startupMs = performance.now() - this.began;
+    if (['connecting', 'waiting', 'retrying'].includes(this.phase)) this.#show('playing', '');
+  }
+
+  #close() {
+    this.#hls?.destroy();
+    this.#hls = null;
+  }
+
+  #show(phase, message) {
+    this.phase = phase;
+    this.message = message;
+    this.#onChange();
+  }
+
+  /** Reads the figures; call about once a second. */
+  async measure() {
+    const video = this.#video;
+    if (!this.#run || this.startupMs === null) {
+      this.stats = {};
+      return;
+    }
+    const hls = this.#hls;
+    const quality = video.getVideoPlaybackQuality();
+    const now = { at: performance.now(), bytes: this.#bytes, frames: quality.totalVideoFrames };
+    const before = this.#before ?? now;
+    this.#before = now;
+    const seconds = (now.at - before.at) / 1000;
+    const level = hls?.levels?.[Math.max(hls.currentLevel, 0)];
+    const ahead = video.buffered.length > 0
+      ? video.buffered.end(video.buffered.length - 1) - video.currentTime : null;
+    this.stats = {
+      bitrate: hls && seconds > 0 ? ((now.bytes - before.bytes) * 8) / seconds : null,
+      fps: seconds > 0 ? (now.frames - before.frames) / seconds : null,
+      width: video.videoWidth || null,
+      height: video.videoHeight || null,
+      codec: level?.videoCodec ?? null,
+      audioCodec: level?.audioCodec ?? hls?.audioTracks?.[hls.audioTrack]?.audioCodec ?? null,
+      frames: now.frames,
+      dropped: quality.droppedVideoFrames,
+      bufferMs: ahead === null ? null : ahead * 1000,
+      playerLatencyMs: hls ? hls.latency * 1000 : null,
+      targetMs: Number.isFinite(hls?.targetLatency) ? hls.targetLatency * 1000 : null,
+      rate: video.playbackRate,
+      ...this.#latency(hls),
+    };
+  }
+
+  #latency(hls) {
+    if (this.picture.visible) {
+      return { latencyMs: this.picture.latest, latencyFrom: 'read from the picture',
+        p95Ms: percentile(this.picture.samples, 0.95) };
+    }
+    const date = hls?.playingDate ?? startDate(this.#video);
+    if (date) return { latencyMs: Date.now() - date.getTime(), latencyFrom: 'by PROGRAM-DATE-TIME' };
+    if (hls) return { latencyMs: hls.latency * 1000, latencyFrom: 'behind the playlist’s edge' };
+    return { latencyMs: null, latencyFrom: '' };
+  }
+}
+
+/** The wall-clock time of what a browser's own player shows. */
+function startDate(video) {
+  const start = video.getStartDate?.();
+  return start && Number.isFinite(start.getTime())
+    ? new Date(start.getTime() + video.currentTime * 1000) : null;
+}

@@ -1,0 +1,94 @@
+// The pages without a node: what they show, how they wait, and that the player reads the delay
+// from the picture of a peer connection in the same browser.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { delays, heard, launch, moving, open, read } from '../lib/browser.mjs';
+import { loopInPage, servePages } from '../lib/pages.mjs';
+import { percentile, report, until } from '../lib/wait.mjs';
+
+const STREAMS = [
+  { name: 'demo', state: 'live', since: '2026-01-01T00:00:00Z', viewers: 3,
+    tracks: [{ name: 'video', codec: 'h264', width: 640, height: 360 }] },
+  { name: 'auction/lot-7', state: 'live', since: '2026-01-01T00:00:00Z', viewers: 1, tracks: [] },
+];
+let browser;
+let pages;
+
+before(async () => {
+  browser = await launch();
+  pages = await servePages({
+    '/api/v1/streams': { streams: STREAMS },
+    '/api/v1/node': { id: '1', name: 'origin-a', version: '0.1.0' },
+  });
+});
+after(async () => {
+  await browser?.close();
+  pages?.stop();
+});
+
+test('the overview lists what is live and leads to it', async () => {
+  const page = await open(browser, 'overview', pages.url);
+  await page.getByText('2 live').waitFor();
+  const names = await page.locator('.stream .name').allTextContents();
+  assert.deepEqual(names, ['auction/lot-7', 'demo']);
+  await page.getByText('Node origin-a').waitFor();
+  await page.locator('#name').fill('not valid!');
+  await page.getByRole('button', { name: 'Publish' }).click();
+  await page.getByText('Letters, digits').waitFor();
+  await page.locator('.stream a', { hasText: 'demo' }).click();
+  await page.waitForURL('**/play/demo');
+  assert.deepEqual(page.failures, []);
+  await page.context().close();
+});
+
+test('a player waits for a stream that is not live, and says so', async () => {
+  const page = await open(browser, 'waiting', `${pages.url}/play/nobody`);
+  for (const which of ['whep', 'hls']) {
+    await until(`${which} waits`, async () => (await read(page, which)).phase === 'waiting');
+  }
+  assert.equal(await page.getByText('Waiting for the stream to start').count(), 2);
+  await page.keyboard.press('w');
+  await until('the key stops WHEP', async () => (await read(page, 'whep')).phase === 'idle');
+  await page.keyboard.press('l');
+  await until('the key stops LL-HLS', async () => (await read(page, 'hls')).phase === 'idle');
+  assert.deepEqual(page.failures, []);
+  await page.context().close();
+});
+
+test('the publisher page takes its settings from the address and tells of a refusal', async () => {
+  const address = `${pages.url}/publish/x?source=pattern&codec=VP9&width=320&height=180&fps=25`
+    + '&bitrate=300000&autostart=1';
+  const page = await open(browser, 'refused', address);
+  await page.getByText('The stream is not live').or(page.getByText('Stream not found')).first().waitFor();
+  assert.equal(await page.locator('#codec').inputValue(), 'VP9');
+  assert.equal(await page.locator('#size').inputValue(), '320x180');
+  assert.equal(await page.locator('#fps').inputValue(), '25');
+  const size = await until('the preview has a picture', () => page.evaluate(
+    () => { const { videoWidth: w, videoHeight: h } = document.querySelector('video'); return w && [w, h]; }));
+  assert.deepEqual(size, [320, 180]);
+  await page.getByRole('button', { name: 'Stop' }).click();
+  await page.getByText('Off air').waitFor();
+  assert.deepEqual(page.failures, []);
+  await page.context().close();
+});
+
+for (const codec of ['H264', 'VP8', 'VP9', 'AV1']) {
+  test(`the delay of ${codec} is read from the picture of a loop in the browser`, async () => {
+    const page = await open(browser, `loop-${codec}`,
+      `${pages.url}/play/loop?hls=0&log=1&codec=${codec}`, { before: loopInPage });
+    const { stats } = await moving(page, 'whep', { frames: 60 });
+    assert.equal(stats.width, 640, 'the picture keeps its size');
+    assert.equal(stats.codec, codec);
+    await heard(page, 'whep');
+    const found = await delays(page, 'whep', 5000);
+    assert.ok(found.length > 60, `only ${found.length} frames of five seconds could be read`);
+    const p50 = percentile(found, 0.5);
+    assert.ok(p50 >= 0 && p50 < 500, `the delay is ${p50} ms`);
+    report(`loop-${codec}`, { codec, samples: found.length, p50, p95: percentile(found, 0.95) });
+    await page.keyboard.press('w');
+    const methods = await page.evaluate(() => window.loopMethods);
+    assert.equal(methods.at(-1), 'DELETE', 'stopping ends the session on the node');
+    assert.deepEqual(page.failures, []);
+    await page.context().close();
+  });
+}
