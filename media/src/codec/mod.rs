@@ -3,13 +3,20 @@
 //! Not here: encoding or decoding of pictures and sound.
 
 pub mod aac;
+mod access_unit;
 pub mod av1;
+pub mod bits;
 pub mod h264;
 pub mod h265;
 pub mod nal;
 pub mod opus;
+#[cfg(test)]
+mod testing;
 pub mod vp8;
 pub mod vp9;
+
+pub use access_unit::AccessUnit;
+pub use bits::BitReader;
 
 use thiserror::Error;
 
@@ -38,6 +45,22 @@ pub struct FrameRate {
     pub num: u32,
     /// … in this many seconds; not 0.
     pub den: u32,
+}
+
+impl FrameRate {
+    /// The ratio in lowest terms; none where a term is 0, does not fit, or the rate is above
+    /// 1000 Hz: encoders without a cadence declare such things.
+    fn plausible(num: u64, den: u64) -> Option<Self> {
+        let (mut divisor, mut rest) = (num, den);
+        while rest != 0 {
+            (divisor, rest) = (rest, divisor % rest);
+        }
+        if num == 0 || den == 0 || num / den > 1_000 {
+            return None;
+        }
+        let term = |term: u64| u32::try_from(term / divisor).ok();
+        Some(Self { num: term(num)?, den: term(den)? })
+    }
 }
 
 /// A codec header that cannot be used. The peer's fault.
