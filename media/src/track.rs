@@ -90,6 +90,12 @@ impl Track {
     pub fn kind(&self) -> MediaKind {
         self.shared.kind
     }
+
+    /// Whether both are handles on one track.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
 }
 
 #[cfg(test)]

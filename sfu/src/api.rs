@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{SfuConfig, candidate_addresses};
 use crate::error::{CloseReason, SfuError};
-use crate::frames::PublisherSink;
+use crate::frames::{PlayTracks, PublisherSink};
 use crate::peer::Engine;
 use crate::shard::{Accepted, Shard};
 use crate::shared::Shared;
@@ -115,6 +115,22 @@ impl Sfu {
         let worker = self.shared.least_loaded();
         let offer = offer.to_owned();
         let make = |reply| Command::Publish { offer, session, sink, reply };
+        self.ask(worker, make).await?.map(Answer::from)
+    }
+
+    /// Answers a viewer's offer (WHEP) and sends it the tracks.
+    ///
+    /// # Errors
+    /// The offer cannot be used, nothing can be sent, or a limit is reached.
+    pub async fn play(
+        &self,
+        offer: &str,
+        session: SessionId,
+        tracks: PlayTracks,
+    ) -> Result<Answer, SfuError> {
+        let worker = self.shared.least_loaded();
+        let offer = offer.to_owned();
+        let make = |reply| Command::Play { offer, session, tracks, reply };
         self.ask(worker, make).await?.map(Answer::from)
     }
 

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use quinn_udp::{Transmit, UdpSocketState};
 use tokio::io::Interest;
@@ -56,33 +57,25 @@ impl Run {
 
 /// A worker's UDP socket with what waits to leave it.
 pub(crate) struct Batch {
-    socket: UdpSocket,
+    socket: Rc<UdpSocket>,
     state: UdpSocketState,
     waiting: VecDeque<Run>,
     spare: Vec<Vec<u8>>,
 }
 
 impl Batch {
-    pub(crate) fn new(socket: UdpSocket, buffer_bytes: usize) -> io::Result<Self> {
-        let state = UdpSocketState::new((&socket).into())?;
+    pub(crate) fn new(socket: Rc<UdpSocket>, buffer_bytes: usize) -> io::Result<Self> {
+        let state = UdpSocketState::new((&*socket).into())?;
         // The kernel gives what its own limit allows; less is no error.
         for result in [
-            state.set_recv_buffer_size((&socket).into(), buffer_bytes),
-            state.set_send_buffer_size((&socket).into(), buffer_bytes),
+            state.set_recv_buffer_size((&*socket).into(), buffer_bytes),
+            state.set_send_buffer_size((&*socket).into(), buffer_bytes),
         ] {
             if let Err(error) = result {
                 tracing::debug!(%error, "the socket's buffer cannot be set");
             }
         }
         Ok(Self { socket, state, waiting: VecDeque::new(), spare: Vec::new() })
-    }
-
-    pub(crate) fn socket(&self) -> &UdpSocket {
-        &self.socket
-    }
-
-    pub(crate) fn state(&self) -> &UdpSocketState {
-        &self.state
     }
 
     /// Whether anything waits for the socket to become writable.
@@ -170,8 +163,9 @@ impl Batch {
             src_ip: run.from,
         };
         let send = |transmit: &Transmit<'_>| {
-            self.socket
-                .try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), transmit))
+            self.socket.try_io(Interest::WRITABLE, || {
+                self.state.try_send((&*self.socket).into(), transmit)
+            })
         };
         match send(&transmit(&run.bytes)) {
             Err(error) if run.count > 1 && error.kind() != io::ErrorKind::WouldBlock => {

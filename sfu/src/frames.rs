@@ -1,4 +1,4 @@
-//! What a publisher's session hands to the node.
+//! What the node and the sessions hand to each other: a publisher's frames, a viewer's tracks.
 //!
 //! Not here: what becomes of a frame (the node's ingest gives it final times and puts it on the
 //! bus).
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use headwater_media::{MediaKind, MediaTime, WallTime};
+use headwater_media::{MediaKind, MediaTime, Track, WallTime};
 
 use crate::error::CloseReason;
 
@@ -80,6 +80,16 @@ pub struct IncomingFrame {
     pub data: Bytes,
     /// When its first packet came.
     pub received: Instant,
+}
+
+/// The tracks that a viewer is to get. The node chooses them (a layer, the Opus rendition of the
+/// sound); what WebRTC or the player cannot take is left out with a warning.
+#[derive(Clone, Debug, Default)]
+pub struct PlayTracks {
+    /// The picture.
+    pub video: Option<Track>,
+    /// The sound; should be Opus.
+    pub audio: Option<Track>,
 }
 
 /// The stream takes no more frames; the session will be closed.

@@ -1,7 +1,7 @@
 //! WebRTC for Headwater: WHIP publishers in, WHEP viewers out.
 //!
 //! Start an [`Sfu`] and hand it SDP offers: [`Sfu::publish`] gives a publisher's frames to a
-//! [`PublisherSink`]. Workers are threads with a UDP and a TCP port each; a
+//! [`PublisherSink`], [`Sfu::play`] sends tracks of the bus to a viewer. Workers are threads with a UDP and a TCP port each; a
 //! session lives on one of them from its answer to its end.
 //!
 //! The crate is the only one that names str0m, and only behind the modules `peer`, `publisher`
@@ -13,9 +13,12 @@ mod batch;
 mod config;
 mod demux;
 mod error;
+mod fanout;
 mod frames;
 mod keyframes;
 mod metrics;
+mod outclock;
+mod packetize;
 mod peer;
 mod publisher;
 mod sdp;
@@ -24,10 +27,11 @@ mod shared;
 mod stats;
 mod tcp;
 mod timeline;
+mod viewer;
 mod worker;
 
 pub use api::{Answer, PatchOutcome, Sfu};
 pub use config::SfuConfig;
 pub use error::{CloseReason, SfuError};
-pub use frames::{IncomingCodec, IncomingFrame, PublisherSink, SinkClosed, TrackSlot};
+pub use frames::{IncomingCodec, IncomingFrame, PlayTracks, PublisherSink, SinkClosed, TrackSlot};
 pub use stats::{DropReason, SessionKind, SessionStats};

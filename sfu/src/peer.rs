@@ -22,6 +22,7 @@ use crate::error::{CloseReason, SfuError};
 use crate::publisher::Publisher;
 use crate::sdp::{self, Fragment, Offer};
 use crate::stats::{SessionCounters, SessionKind};
+use crate::viewer::Viewer;
 
 /// How often the engine reports what it counted.
 const STATS_INTERVAL: Duration = Duration::from_secs(2);
@@ -102,6 +103,7 @@ impl Engine {
 /// What a peer is for.
 pub(crate) enum Role {
     Publisher(Publisher),
+    Viewer(Box<Viewer>),
 }
 
 #[derive(Debug, PartialEq)]
@@ -116,9 +118,9 @@ enum State {
 
 /// One WebRTC peer.
 pub(crate) struct Peer {
-    pub(crate) rtc: Rtc,
-    pub(crate) role: Role,
-    pub(crate) counters: Arc<SessionCounters>,
+    rtc: Rtc,
+    role: Role,
+    counters: Arc<SessionCounters>,
     offer: Offer,
     etag: String,
     state: State,
@@ -168,9 +170,10 @@ impl Peer {
         candidates: &[SocketAddr],
         offer: Offer,
         role: Role,
+        counters: Arc<SessionCounters>,
         now: Now,
     ) -> Result<Made, SfuError> {
-        let rtp_mode = false;
+        let rtp_mode = matches!(role, Role::Viewer(_));
         let mut rtc = engine.base().set_rtp_mode(rtp_mode).build(now.instant);
         for address in candidates {
             let udp = Candidate::host(*address, "udp").ok();
@@ -182,7 +185,7 @@ impl Peer {
         let mut peer = Self {
             rtc,
             role,
-            counters: Arc::default(),
+            counters,
             offer,
             etag: String::new(),
             state: State::HalfOpen { until: now.instant + config.handshake_timeout },
@@ -192,6 +195,9 @@ impl Peer {
             totals: Totals::default(),
         };
         let sdp = peer.answer()?;
+        if let Role::Viewer(viewer) = &peer.role {
+            viewer.prepare(&mut peer.rtc);
+        }
         Ok(Made { peer, sdp })
     }
 
@@ -214,6 +220,7 @@ impl Peer {
     pub(crate) fn kind(&self) -> SessionKind {
         match self.role {
             Role::Publisher(_) => SessionKind::Publisher,
+            Role::Viewer(_) => SessionKind::Viewer,
         }
     }
 
@@ -283,6 +290,7 @@ impl Peer {
         self.input(Input::Timeout(now.instant), now, out);
         let verdict = match &mut self.role {
             Role::Publisher(publisher) => publisher.timeout(&mut self.rtc, now),
+            Role::Viewer(viewer) => viewer.timeout(&mut self.rtc, now),
         };
         self.settle(verdict, now, out);
     }
@@ -299,6 +307,27 @@ impl Peer {
             Ok(false) => {}
             Ok(true) => self.input(Input::Timeout(now.instant), now, out),
             Err(reason) => self.close(reason, now, out),
+        }
+    }
+
+    /// Gives a viewer's session something and lets it write.
+    pub(crate) fn feed(
+        &mut self,
+        now: Now,
+        out: &mut Vec<Outgoing>,
+        give: impl FnOnce(&mut Viewer),
+    ) {
+        let Role::Viewer(viewer) = &mut self.role else { return };
+        give(viewer);
+        let verdict = viewer.pump(&mut self.rtc, now);
+        self.settle(verdict, now, out);
+    }
+
+    /// Whether a viewer has just connected and wants its backlog.
+    pub(crate) fn take_wants_start(&mut self) -> bool {
+        match &mut self.role {
+            Role::Viewer(viewer) => viewer.take_wants_start(),
+            Role::Publisher(_) => false,
         }
     }
 
@@ -382,6 +411,10 @@ impl Peer {
             Role::Publisher(publisher) => {
                 publisher.event(&mut self.rtc, event, &self.counters, now)
             }
+            Role::Viewer(viewer) => {
+                viewer.event(&event);
+                Ok(())
+            }
         }
     }
 
@@ -435,6 +468,7 @@ impl Peer {
         };
         let role = match &self.role {
             Role::Publisher(publisher) => publisher.deadline(),
+            Role::Viewer(viewer) => viewer.deadline(),
         };
         role.into_iter().fold(own.min(self.rtc_deadline), Instant::min)
     }

@@ -6,24 +6,29 @@
 //! Not here: sockets and clocks (`worker`), one peer's protocol (`peer`).
 
 use std::cmp::Reverse;
+use std::collections::hash_map::RandomState;
 use std::collections::{BinaryHeap, HashMap};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headwater_media::SessionId;
+use headwater_media::{MediaKind, SessionId};
 use tokio::sync::oneshot;
 
 use crate::config::SfuConfig;
 use crate::demux::binding_ufrag;
 use crate::error::{CloseReason, SfuError};
-use crate::frames::PublisherSink;
+use crate::fanout::Feeds;
+use crate::frames::{PlayTracks, PublisherSink};
 use crate::metrics;
 use crate::peer::{Engine, Now, Outgoing, Peer, Role};
 use crate::publisher::Publisher;
 use crate::sdp::{self, Fragment, Offer};
 use crate::shared::{Listed, Shared};
+use crate::stats::SessionCounters;
+use crate::viewer::Viewer;
 
 /// Addresses one session may be answered at in its whole life; a peer that keeps changing ports
 /// beyond this must make a new session.
@@ -51,8 +56,8 @@ struct Route {
     local: Option<IpAddr>,
 }
 
-pub(crate) struct Slot {
-    pub(crate) peer: Peer,
+struct Slot {
+    peer: Peer,
     session: SessionId,
     ufrags: Vec<String>,
     addresses: Vec<(bool, SocketAddr)>,
@@ -61,6 +66,8 @@ pub(crate) struct Slot {
     /// The earliest entry of this peer in the timers.
     scheduled: Option<Instant>,
     closed: Option<oneshot::Sender<CloseReason>>,
+    /// The outlet of a viewer that carries video.
+    video: Option<usize>,
 }
 
 /// What waits to leave, with the address it leaves from.
@@ -90,6 +97,9 @@ pub(crate) struct Shard {
     ufrags: HashMap<String, Key>,
     routes: HashMap<(bool, SocketAddr), Route>,
     timers: BinaryHeap<Reverse<(Instant, Key)>>,
+    /// Seeds first sequence numbers.
+    hasher: RandomState,
+    pub(crate) feeds: Feeds,
     pub(crate) departures: Vec<Departure>,
     /// TCP peers whose session is over.
     pub(crate) hangups: Vec<SocketAddr>,
@@ -116,6 +126,8 @@ impl Shard {
             ufrags: HashMap::new(),
             routes: HashMap::new(),
             timers: BinaryHeap::new(),
+            hasher: RandomState::new(),
+            feeds: Feeds::default(),
             departures: Vec::new(),
             hangups: Vec::new(),
             strays: Strays::default(),
@@ -137,8 +149,43 @@ impl Shard {
         sdp::plan_publisher(&mut offer)?;
         let mids = offer.lines.iter().map(|line| line.mid.clone()).collect();
         let publisher = Publisher::new(&self.config, mids, sink);
-        self.accept(offer, Role::Publisher(publisher), session, Vec::new(), now)
+        self.accept(offer, Role::Publisher(publisher), session, Arc::default(), now)
             .map(|(_, accepted)| accepted)
+    }
+
+    /// Takes a viewer's offer.
+    ///
+    /// # Errors
+    /// The offer cannot be used, or a limit is reached.
+    pub(crate) fn play(
+        &mut self,
+        offer: &str,
+        session: SessionId,
+        tracks: &PlayTracks,
+        now: Now,
+    ) -> Result<Accepted, SfuError> {
+        let mut offer = Offer::parse(offer, self.config.sdp_bytes_max)?;
+        let (video, audio) = (tracks.video.as_ref(), tracks.audio.as_ref());
+        let plan = sdp::plan_viewer(&mut offer, video, audio)?;
+        let chosen = [(plan.video, video), (plan.audio, audio)];
+        let outlets: Vec<_> = chosen
+            .into_iter()
+            .filter_map(|(line, track)| Some((track?.clone(), offer.lines.get(line?)?.mid.clone())))
+            .collect();
+        let subscribed: Vec<_> = outlets.iter().map(|(track, _)| track.clone()).collect();
+        let counters = Arc::<SessionCounters>::default();
+        let seed = self.hasher.hash_one((session, self.next_key));
+        let viewer = Viewer::new(&self.config, outlets, seed, now, Arc::clone(&counters));
+        let role = Role::Viewer(Box::new(viewer));
+        let (key, accepted) = self.accept(offer, role, session, counters, now)?;
+        let video = subscribed.iter().position(|track| track.kind() == MediaKind::Video);
+        if let Some(slot) = self.slots.get_mut(&key) {
+            slot.video = video;
+        }
+        for (outlet, track) in subscribed.iter().enumerate() {
+            self.feeds.subscribe(track, (key, outlet));
+        }
+        Ok(Accepted { warnings: plan.warnings, ..accepted })
     }
 
     /// Makes the session and lists it.
@@ -147,20 +194,21 @@ impl Shard {
         offer: Offer,
         role: Role,
         session: SessionId,
-        warnings: Vec<String>,
+        counters: Arc<SessionCounters>,
         now: Now,
     ) -> Result<(Key, Accepted), SfuError> {
         let (engine, config) = (Arc::clone(&self.engine), Arc::clone(&self.config));
         let candidates = self.candidates.clone();
-        let accept = || Peer::accept(&engine, &config, &candidates, offer, role, now);
+        let listed = Arc::clone(&counters);
+        let accept = || Peer::accept(&engine, &config, &candidates, offer, role, counters, now);
         let made = catch_unwind(AssertUnwindSafe(accept)).unwrap_or_else(|_| {
             tracing::error!(%session, "the engine panicked over an offer");
             Err(SfuError::MalformedSdp(String::from("the engine cannot take it")))
         })?;
         self.shared.reserve(self.index)?;
         let kind = made.peer.kind();
-        let counters = Arc::clone(&made.peer.counters);
-        if !self.shared.list_session(session, Listed { kind, worker: self.index, counters }) {
+        if !self.shared.list_session(session, Listed { kind, worker: self.index, counters: listed })
+        {
             self.shared.release(self.index, true);
             return Err(SfuError::SessionExists);
         }
@@ -180,10 +228,11 @@ impl Shard {
             half_open: true,
             scheduled: None,
             closed: Some(sender),
+            video: None,
         };
         self.slots.insert(key, slot);
         self.with(key, now, None, |peer, out| peer.timeout(now, out));
-        Ok((key, Accepted { sdp: made.sdp, etag, warnings, closed }))
+        Ok((key, Accepted { sdp: made.sdp, etag, warnings: Vec::new(), closed }))
     }
 
     /// Runs `work` on a peer and takes care of what follows. A panic in the engine ends that
@@ -254,6 +303,11 @@ impl Shard {
             slot.half_open = false;
             self.shared.opened();
         }
+        if slot.peer.take_wants_start() {
+            let video = slot.video;
+            self.start_viewer(key, video, now);
+            return;
+        }
         let deadline = slot.peer.deadline().max(now.instant + TIMER_STEP);
         if slot.scheduled.is_none_or(|at| deadline < at) {
             slot.scheduled = Some(deadline);
@@ -277,6 +331,7 @@ impl Shard {
                 }
             }
         }
+        self.feeds.unsubscribe(key);
         self.shared.unlist(slot.session);
         self.shared.release(self.index, slot.half_open);
         if let Some(closed) = slot.closed {
@@ -395,6 +450,12 @@ impl Shard {
         let Some(key) = self.sessions.get(&session).copied() else { return false };
         self.with(key, now, None, |peer, out| peer.close(reason, now, out));
         true
+    }
+
+    /// A TCP peer's queue is full: its viewer skips to a keyframe.
+    pub(crate) fn congested(&mut self, peer: SocketAddr, now: Now) {
+        let Some(route) = self.routes.get(&(true, peer)).copied() else { return };
+        self.with(route.key, now, None, |peer, out| peer.feed(now, out, Viewer::skip));
     }
 
     /// Ends all sessions.

@@ -63,7 +63,7 @@ pub(crate) struct SessionCounters {
 }
 
 impl SessionCounters {
-    pub(crate) fn drop(&self, reason: DropReason, count: u64) {
+    pub(crate) fn count_drop(&self, reason: DropReason, count: u64) {
         let at = DropReason::ALL.iter().position(|r| *r == reason).unwrap_or_default();
         if let Some(counter) = self.drops.get(at) {
             counter.fetch_add(count, Ordering::Relaxed);

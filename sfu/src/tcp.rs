@@ -29,15 +29,17 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Queues a frame. A peer whose queue is full loses it, as it would on a full UDP path.
-    pub(crate) fn send(&self, to: SocketAddr, frame: &[u8]) {
-        let Ok(size) = u16::try_from(frame.len()) else { return };
+    /// Queues a frame; false when the peer's queue is full and the frame is lost.
+    pub(crate) fn send(&self, to: SocketAddr, frame: &[u8]) -> bool {
+        let Ok(size) = u16::try_from(frame.len()) else { return true };
         let writers = self.writers.borrow();
-        let Some(writer) = writers.get(&to) else { return };
+        let Some(writer) = writers.get(&to) else { return true };
         let framed: Vec<u8> = size.to_be_bytes().into_iter().chain(frame.iter().copied()).collect();
-        if let Err(TrySendError::Full(_)) = writer.try_send(framed.into()) {
+        let full = matches!(writer.try_send(framed.into()), Err(TrySendError::Full(_)));
+        if full {
             metrics::dropped(DropReason::SocketFull, 1);
         }
+        !full
     }
 
     /// Ends a connection once what is queued has been written.

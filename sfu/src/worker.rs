@@ -5,26 +5,28 @@
 #![allow(clippy::disallowed_methods, reason = "driver: reads the clocks")]
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use headwater_media::{SessionId, WallTime};
-use quinn_udp::RecvMeta;
+use headwater_media::{Cursor, Item, SessionId, WallTime};
+use quinn_udp::{RecvMeta, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::LocalSet;
+use tokio::task::{AbortHandle, LocalSet};
 
 use crate::batch::Batch;
 use crate::config::SfuConfig;
 use crate::error::{CloseReason, SfuError};
-use crate::frames::PublisherSink;
+use crate::fanout::{FeedChange, FeedId};
+use crate::frames::{PlayTracks, PublisherSink};
 use crate::metrics;
 use crate::peer::Now;
-use crate::shard::{Accepted, Shard};
+use crate::shard::{Accepted, Departure, Shard};
 use crate::tcp::{self, Connections};
 
 /// Buffers filled by one receive call.
@@ -34,12 +36,21 @@ const RECEIVE_BYTES: usize = 64 << 10;
 /// Receive calls in a row before others have their turn.
 const RECEIVE_CALLS_MAX: usize = 8;
 
+/// Viewers that are served before what was written for them is sent.
+const VIEWERS_A_TURN: usize = 16;
+
 /// What the handle asks of a worker.
 pub(crate) enum Command {
     Publish {
         offer: String,
         session: SessionId,
         sink: Box<dyn PublisherSink>,
+        reply: oneshot::Sender<Result<Accepted, SfuError>>,
+    },
+    Play {
+        offer: String,
+        session: SessionId,
+        tracks: PlayTracks,
         reply: oneshot::Sender<Result<Accepted, SfuError>>,
     },
     Patch {
@@ -68,6 +79,8 @@ pub(crate) struct Context {
     pub(crate) config: Arc<SfuConfig>,
     pub(crate) shard: RefCell<Shard>,
     pub(crate) connections: Connections,
+    batch: RefCell<Batch>,
+    readers: RefCell<HashMap<FeedId, AbortHandle>>,
     /// Something happened outside the main loop: send what waits and look at the timers.
     pub(crate) wake: Notify,
 }
@@ -79,6 +92,84 @@ impl Context {
         let known = self.shard.borrow_mut().datagram(now(), true, peer, local, frame);
         self.wake.notify_one();
         known
+    }
+
+    /// Sends what waits, hangs up, starts and stops readers, and reports strays.
+    fn depart(self: &Rc<Self>) {
+        let mut shard = self.shard.borrow_mut();
+        self.send(&mut shard);
+        for peer in shard.hangups.drain(..) {
+            self.connections.hang_up(peer);
+        }
+        for change in shard.feeds.changes.drain(..) {
+            self.change_feed(change);
+        }
+        let strays = std::mem::take(&mut shard.strays);
+        for (reason, count) in [
+            ("unknown_address", strays.unknown_address),
+            ("unknown_session", strays.unknown_session),
+            ("too_many_addresses", strays.too_many_addresses),
+        ] {
+            if count > 0 {
+                metrics::stray(reason, count);
+            }
+        }
+    }
+
+    fn send(&self, shard: &mut Shard) {
+        if shard.departures.is_empty() {
+            return;
+        }
+        let departures = std::mem::take(&mut shard.departures);
+        let (tcp, udp): (Vec<_>, Vec<_>) =
+            departures.into_iter().partition(|departure| departure.outgoing.tcp);
+        for Departure { outgoing, .. } in tcp {
+            if !self.connections.send(outgoing.destination, &outgoing.contents) {
+                shard.congested(outgoing.destination, now());
+            }
+        }
+        self.batch.borrow_mut().send(udp.into_iter());
+    }
+
+    fn change_feed(self: &Rc<Self>, change: FeedChange) {
+        let mut readers = self.readers.borrow_mut();
+        match change {
+            FeedChange::Begin(id, cursor) => {
+                let reading = tokio::task::spawn_local(read_feed(id, cursor, Rc::clone(self)));
+                readers.insert(id, reading.abort_handle());
+            }
+            FeedChange::End(id) => {
+                if let Some(reader) = readers.remove(&id) {
+                    reader.abort();
+                }
+            }
+        }
+    }
+}
+
+/// Hands over what a track's cursor gives until nobody watches it, or it ends.
+async fn read_feed(id: FeedId, mut cursor: Cursor, context: Rc<Context>) {
+    loop {
+        let item = cursor.next().await;
+        let ended = matches!(item, Item::End);
+        let payload_bytes = context.config.payload_bytes;
+        let Some((news, targets)) = context.shard.borrow_mut().feeds.take(id, item, payload_bytes)
+        else {
+            return;
+        };
+        if let Some(news) = news {
+            // What is written for a few viewers leaves before the next ones are served, so that
+            // the first do not wait for the last and little memory is used.
+            for some in targets.chunks(VIEWERS_A_TURN) {
+                let mut shard = context.shard.borrow_mut();
+                shard.tell(&news, some, now());
+                context.send(&mut shard);
+            }
+            context.wake.notify_one();
+        }
+        if ended {
+            return;
+        }
     }
 }
 
@@ -102,40 +193,40 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
 async fn serve(setup: Setup) -> io::Result<()> {
     let Setup { shard, udp, tcp, mut commands } = setup;
     let config = Arc::clone(&shard.config);
-    let mut batch = Batch::new(UdpSocket::from_std(udp)?, config.socket_buffer_bytes)?;
+    let socket = Rc::new(UdpSocket::from_std(udp)?);
+    let batch = Batch::new(Rc::clone(&socket), config.socket_buffer_bytes)?;
     let context = Rc::new(Context {
         config,
         shard: RefCell::new(shard),
         connections: Connections::default(),
+        batch: RefCell::new(batch),
+        readers: RefCell::default(),
         wake: Notify::new(),
     });
     if let Some(listener) = tcp {
         let listener = TcpListener::from_std(listener)?;
         tokio::task::spawn_local(tcp::accept(listener, Rc::clone(&context)));
     }
-    let mut receiver = Receiver::new(&batch)?;
+    let mut receiver = Receiver::new(Rc::clone(&socket))?;
     loop {
-        let deadline = {
-            let mut shard = context.shard.borrow_mut();
-            shard.run_timers(now());
-            depart(&mut shard, &mut batch, &context.connections);
-            shard.deadline()
-        };
+        context.shard.borrow_mut().run_timers(now());
+        context.depart();
+        let deadline = context.shard.borrow().deadline();
         let sleep = async {
             match deadline {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
                 None => std::future::pending().await,
             }
         };
-        let waiting = batch.is_waiting();
+        let waiting = context.batch.borrow().is_waiting();
         tokio::select! {
-            ready = batch.socket().readable() => {
+            ready = socket.readable() => {
                 ready?;
-                receiver.receive(&batch, &context);
+                receiver.receive(&context);
             }
-            ready = batch.socket().writable(), if waiting => {
+            ready = socket.writable(), if waiting => {
                 ready?;
-                batch.flush();
+                context.batch.borrow_mut().flush();
             }
             command = commands.recv() => match command {
                 Some(command) => perform(command, &context),
@@ -145,36 +236,9 @@ async fn serve(setup: Setup) -> io::Result<()> {
             () = context.wake.notified() => {}
         }
     }
-    let mut shard = context.shard.borrow_mut();
-    shard.close_all(&CloseReason::Shutdown, now());
-    depart(&mut shard, &mut batch, &context.connections);
+    context.shard.borrow_mut().close_all(&CloseReason::Shutdown, now());
+    context.depart();
     Ok(())
-}
-
-/// Sends what waits, hangs up, and reports strays.
-fn depart(shard: &mut Shard, batch: &mut Batch, connections: &Connections) {
-    if !shard.departures.is_empty() {
-        let departures = std::mem::take(&mut shard.departures);
-        let (tcp, udp): (Vec<_>, Vec<_>) =
-            departures.into_iter().partition(|departure| departure.outgoing.tcp);
-        for departure in tcp {
-            connections.send(departure.outgoing.destination, &departure.outgoing.contents);
-        }
-        batch.send(udp.into_iter());
-    }
-    for peer in shard.hangups.drain(..) {
-        connections.hang_up(peer);
-    }
-    let strays = std::mem::take(&mut shard.strays);
-    for (reason, count) in [
-        ("unknown_address", strays.unknown_address),
-        ("unknown_session", strays.unknown_session),
-        ("too_many_addresses", strays.too_many_addresses),
-    ] {
-        if count > 0 {
-            metrics::stray(reason, count);
-        }
-    }
 }
 
 /// Carries out a command. Whoever asked may have gone: then the answer is for nobody, and a
@@ -184,6 +248,9 @@ fn perform(command: Command, context: &Rc<Context>) {
     match command {
         Command::Publish { offer, session, sink, reply } => {
             let _ = reply.send(shard.publish(&offer, session, sink, now()));
+        }
+        Command::Play { offer, session, tracks, reply } => {
+            let _ = reply.send(shard.play(&offer, session, &tracks, now()));
         }
         Command::Patch { session, fragment, etag, reply } => {
             let _ = reply.send(shard.patch(session, &fragment, etag.as_deref(), now()));
@@ -196,26 +263,30 @@ fn perform(command: Command, context: &Rc<Context>) {
 
 /// Receives datagrams in batches.
 struct Receiver {
+    socket: Rc<UdpSocket>,
+    state: UdpSocketState,
     buffers: Vec<Vec<u8>>,
     metas: Vec<RecvMeta>,
     local: SocketAddr,
 }
 
 impl Receiver {
-    fn new(batch: &Batch) -> io::Result<Self> {
+    fn new(socket: Rc<UdpSocket>) -> io::Result<Self> {
         Ok(Self {
+            state: UdpSocketState::new((&*socket).into())?,
             buffers: (0..RECEIVE_BUFFERS).map(|_| vec![0; RECEIVE_BYTES]).collect(),
             metas: vec![RecvMeta::default(); RECEIVE_BUFFERS],
-            local: batch.socket().local_addr()?,
+            local: socket.local_addr()?,
+            socket,
         })
     }
 
-    fn receive(&mut self, batch: &Batch, context: &Context) {
+    fn receive(&mut self, context: &Context) {
         for _ in 0..RECEIVE_CALLS_MAX {
             let mut slices: Vec<IoSliceMut<'_>> =
                 self.buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
-            let received = batch.socket().try_io(Interest::READABLE, || {
-                batch.state().recv(batch.socket().into(), &mut slices, &mut self.metas)
+            let received = self.socket.try_io(Interest::READABLE, || {
+                self.state.recv((&*self.socket).into(), &mut slices, &mut self.metas)
             });
             let count = match received {
                 Ok(count) => count,

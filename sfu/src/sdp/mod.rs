@@ -9,7 +9,7 @@ mod fragment;
 mod offer;
 
 pub(crate) use fragment::{Fragment, answer_fragment};
-pub(crate) use offer::{Codecs, Direction, Line, LineKind, Offer};
+pub(crate) use offer::{Direction, Line, Offer};
 
 use headwater_media::codec::Codec;
 use headwater_media::{MediaKind, Track};

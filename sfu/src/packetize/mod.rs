@@ -1,0 +1,95 @@
+//! RTP payloads of a frame, made once for a track and shared by all viewers of all workers.
+//!
+//! The payloads live in the frame's slot on the bus ([`FrameSlot::derived`]). All payloads of a
+//! frame but the last are equally long where the format allows, so that they leave in one batch.
+//! Not here: RTP headers and their numbers (`viewer`), encryption, sending.
+//!
+//! [`FrameSlot::derived`]: headwater_media::frame::FrameSlot::derived
+
+mod av1;
+mod h264;
+mod vpx;
+
+use std::sync::Arc;
+
+use headwater_media::bus::FrameRef;
+use headwater_media::codec::Codec;
+use headwater_media::{Frame, Track};
+
+/// The payloads of one frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Packets {
+    pub(crate) payloads: Vec<Arc<[u8]>>,
+    /// Bytes of all payloads.
+    pub(crate) bytes: usize,
+    /// The picture id of VP8 and VP9, 15 bits.
+    picture: u16,
+}
+
+/// Picture ids have 15 bits.
+const PICTURE_MASK: u16 = 0x7fff;
+
+/// The distance between the picture ids of two groups when nothing is known about the frames
+/// between them: more than the frames of a usual group, and small against half the range, which
+/// receivers take for a step back.
+const PICTURES_PER_GROUP: u64 = 1_024;
+
+/// The payloads of a frame; made if nobody has yet. None for a codec that WebRTC cannot carry.
+///
+/// Receivers of VP8 and VP9 tell from picture ids which frames depend on each other, so ids count
+/// up from frame to frame. They are one more than the id of the frame before, which is kept with
+/// its payloads; where nobody has sent that one, nobody notices a step.
+pub(crate) fn packets(
+    track: &Track,
+    frame: &FrameRef,
+    payload_bytes: usize,
+) -> Option<Arc<Packets>> {
+    let slot = frame.slot()?;
+    let codec = &frame.group.header().config.codec;
+    let picture = match codec {
+        Codec::Vp8(_) | Codec::Vp9(_) => {
+            let before = before(track, frame).and_then(|before| {
+                let default = default_picture(&before);
+                let codec = &before.group.header().config.codec;
+                before.slot()?.derived(|frame| make(codec, frame, default, payload_bytes))
+            });
+            before.map_or(default_picture(frame), |b| b.picture.wrapping_add(1) & PICTURE_MASK)
+        }
+        _ => 0,
+    };
+    let packets = slot.derived(|frame| make(codec, frame, picture, payload_bytes))?;
+    (!packets.payloads.is_empty()).then_some(packets)
+}
+
+fn before(track: &Track, frame: &FrameRef) -> Option<FrameRef> {
+    if let Some(index) = frame.index.checked_sub(1) {
+        return Some(FrameRef { group: Arc::clone(&frame.group), index });
+    }
+    let window = track.window();
+    let at = window.partition_point(|group| group.seq() < frame.group.seq());
+    let group = Arc::clone(window.get(at.checked_sub(1)?)?);
+    let index = group.len().checked_sub(1)?;
+    Some(FrameRef { group, index })
+}
+
+fn default_picture(frame: &FrameRef) -> u16 {
+    let groups = frame.group.seq().0.wrapping_mul(PICTURES_PER_GROUP);
+    (groups.wrapping_add(u64::from(frame.index)) & u64::from(PICTURE_MASK)) as u16
+}
+
+fn make(codec: &Codec, frame: &Frame, picture: u16, payload_bytes: usize) -> Packets {
+    let data: &[u8] = &frame.payload;
+    let payloads = match codec {
+        Codec::H264(config) => h264::packetize(data, frame.keyframe, config, payload_bytes),
+        Codec::Vp8(_) => vpx::packetize_vp8(data, picture, payload_bytes),
+        Codec::Vp9(_) => vpx::packetize_vp9(data, frame.keyframe, picture, payload_bytes),
+        Codec::Av1(config) => av1::packetize(data, frame.keyframe, config, payload_bytes),
+        Codec::Opus(_) if !data.is_empty() => vec![data.into()],
+        Codec::Opus(_) | Codec::H265(_) | Codec::Aac(_) => Vec::new(),
+    };
+    let bytes = payloads.iter().map(|payload| payload.len()).sum();
+    Packets { payloads, bytes, picture }
+}
+
+#[cfg(test)]
+mod tests;

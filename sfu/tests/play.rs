@@ -1,0 +1,515 @@
+//! Viewers over real loopback sockets: frames on the bus, the same frames at the player.
+#![allow(clippy::disallowed_methods, reason = "tests drive sockets and clocks")]
+
+mod client;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use client::{Client, PATIENCE, session, sfu};
+use headwater_media::codec::Resolution;
+use headwater_media::codec::aac::AacConfig;
+use headwater_media::codec::av1::Av1Config;
+use headwater_media::codec::h264::H264Config;
+use headwater_media::codec::opus::OpusConfig;
+use headwater_media::codec::vp8::Vp8Config;
+use headwater_media::codec::vp9::Vp9Config;
+use headwater_media::limits::BusLimits;
+use headwater_media::{
+    Broadcast, ClockRate, Codec, ConfigVersion, DiscontinuitySeq, Epoch, Frame, GroupHeader,
+    GroupSeq, MediaDuration, MediaKind as Kind, MediaTime, PartPlan, StreamName, Track,
+    TrackConfig, TrackName, TrackWriter, WallTime,
+};
+use headwater_sfu::{Answer, CloseReason, PlayTracks, Sfu, SfuError};
+use str0m::media::{Direction, KeyframeRequestKind, MediaData, MediaKind, Mid};
+use str0m::{Event, RtcConfig};
+
+const RECEIVE: [(MediaKind, Direction); 2] =
+    [(MediaKind::Video, Direction::RecvOnly), (MediaKind::Audio, Direction::RecvOnly)];
+
+const SIZE: Resolution = Resolution { width: 640, height: 360 };
+
+fn h264(reorder_frames: u8) -> Codec {
+    Codec::H264(H264Config {
+        sps: vec![Bytes::from_static(&[0x67, 0x42, 0xe0, 0x1f])],
+        pps: vec![Bytes::from_static(&[0x68, 0xce])],
+        profile: 0x42,
+        constraints: 0xe0,
+        level: 0x1f,
+        resolution: SIZE,
+        frame_rate: None,
+        reorder_frames,
+    })
+}
+
+fn vp8() -> Codec {
+    Codec::Vp8(Vp8Config { resolution: SIZE })
+}
+
+fn vp9() -> Codec {
+    Codec::Vp9(Vp9Config {
+        profile: 0,
+        level: 30,
+        bit_depth: 8,
+        chroma_subsampling: 1,
+        full_range: false,
+        resolution: SIZE,
+    })
+}
+
+fn av1() -> Codec {
+    Codec::Av1(Av1Config {
+        sequence_header: Bytes::from_static(&[0x0a, 2, 0xaa, 0xbb]),
+        profile: 0,
+        level: 5,
+        tier: 0,
+        bit_depth: 8,
+        monochrome: false,
+        subsampling_x: true,
+        subsampling_y: true,
+        chroma_sample_position: 0,
+        resolution: SIZE,
+        frame_rate: None,
+    })
+}
+
+fn opus() -> Codec {
+    Codec::Opus(OpusConfig { channels: 2, pre_skip: 0, input_sample_rate: 48_000 })
+}
+
+fn aac() -> Codec {
+    Codec::Aac(AacConfig {
+        asc: Bytes::from_static(&[0x11, 0x90]),
+        object_type: 2,
+        sample_rate: 48_000,
+        frame_samples: 1_024,
+        channels: 2,
+    })
+}
+
+/// A frame's payload on the bus and what a player gets to see of it.
+fn payload(codec: &Codec, n: u8, key: bool, size: usize) -> (Bytes, Vec<u8>) {
+    let mut body = vec![n.max(1); size];
+    match codec {
+        Codec::H264(config) => {
+            body[0] = if key { 0x65 } else { 0x41 };
+            let length = (body.len() as u32).to_be_bytes();
+            let mut seen = Vec::new();
+            if key {
+                for nal in config.sps.iter().chain(&config.pps) {
+                    seen.extend([&[0, 0, 0, 1][..], nal].concat());
+                }
+            }
+            seen.extend([&[0, 0, 0, 1][..], &body].concat());
+            ([&length[..], &body].concat().into(), seen)
+        }
+        Codec::Vp8(_) => {
+            let head = [u8::from(!key), 0, 0, 0x9d, 0x01, 0x2a, 0x80, 2, 0x68, 1];
+            body[..10].copy_from_slice(&head);
+            (body.clone().into(), body)
+        }
+        Codec::Vp9(_) => {
+            // RFC 9628 leaves the frame alone; the first bits say keyframe or not.
+            body[0] = if key { 0x82 } else { 0x86 };
+            (body.clone().into(), body)
+        }
+        Codec::Av1(config) => {
+            body.truncate(100);
+            let frame = [&[0x32, 100][..], &body].concat();
+            let seen =
+                if key { [&config.sequence_header[..], &frame].concat() } else { frame.clone() };
+            (frame.into(), seen)
+        }
+        _ => {
+            let data = vec![0xfc, n, 2];
+            (data.clone().into(), data)
+        }
+    }
+}
+
+/// One track of a live stream, written in real time: 50 frames a second.
+struct Source {
+    writer: TrackWriter,
+    codec: Codec,
+    rate: ClockRate,
+    frames: u64,
+    group: u64,
+    discontinuity: u64,
+    size: usize,
+    version: u32,
+    /// Wall-clock time of pts 0.
+    zero: i64,
+}
+
+fn wall_now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as i64
+}
+
+impl Source {
+    fn new(broadcast: &Broadcast, name: &str, codec: Codec) -> Self {
+        let rate = match codec.kind() {
+            Kind::Video => ClockRate::VIDEO,
+            Kind::Audio => ClockRate::OPUS,
+        };
+        let writer = broadcast.add_track(TrackName::parse(name).unwrap(), codec.kind()).unwrap();
+        Self {
+            writer,
+            codec,
+            rate,
+            frames: 0,
+            group: 0,
+            discontinuity: 0,
+            size: 3_000,
+            version: 0,
+            zero: wall_now(),
+        }
+    }
+
+    fn track(&self) -> Track {
+        self.writer.track()
+    }
+
+    fn ticks(&self) -> i64 {
+        i64::from(self.rate.hz()) / 50
+    }
+
+    fn begin_group(&mut self) {
+        let config = TrackConfig {
+            version: ConfigVersion(self.version),
+            codec: self.codec.clone(),
+            rate: self.rate,
+            parts: PartPlan { target_ticks: 9_600, frame_ticks: 960 },
+        };
+        let header = GroupHeader {
+            seq: GroupSeq(self.group),
+            epoch: Epoch(1),
+            discontinuity: DiscontinuitySeq(self.discontinuity),
+            start: MediaTime::new(self.frames as i64 * self.ticks(), self.rate),
+            wall: WallTime(self.zero + self.frames as i64 * 20_000),
+            independent: true,
+            target_duration_s: Some(2),
+            expected_frames: None,
+            config: Arc::new(config),
+        };
+        self.writer.begin_group(header).unwrap();
+        self.group += 1;
+    }
+
+    /// Writes a frame; gives what a player is to see of it.
+    fn write(&mut self, key: bool) -> Vec<u8> {
+        if key {
+            self.begin_group();
+        }
+        let pts = MediaTime::new(self.frames as i64 * self.ticks(), self.rate);
+        let (payload, seen) = payload(&self.codec, self.frames as u8, key, self.size);
+        let frame = Frame {
+            pts,
+            dts: pts,
+            duration: MediaDuration::new(self.ticks(), self.rate),
+            keyframe: key || self.codec.kind() == Kind::Audio,
+            capture: WallTime(wall_now()),
+            payload,
+        };
+        self.writer.append(frame).unwrap();
+        self.frames += 1;
+        seen
+    }
+}
+
+fn broadcast() -> Broadcast {
+    Broadcast::new(StreamName::parse("test").unwrap(), BusLimits::default())
+}
+
+async fn join(
+    server: &Sfu,
+    n: u8,
+    lines: &[(MediaKind, Direction)],
+    video: Option<Track>,
+    audio: Option<Track>,
+    config: RtcConfig,
+) -> (Client, Vec<Mid>, Answer) {
+    let mut client = Client::new(config).await;
+    let (mids, offer, pending) = client.offer(lines);
+    let tracks = PlayTracks { video, audio };
+    let answer = server.play(&offer.to_sdp_string(), session(n), tracks).await.unwrap();
+    client.answer(pending, &answer.sdp);
+    client.run_until("connected", |c| c.rtc.is_connected()).await;
+    (client, mids, answer)
+}
+
+fn media(client: &mut Client) -> Vec<MediaData> {
+    let (media, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut client.events)
+        .into_iter()
+        .partition(|event| matches!(event, Event::MediaData(_)));
+    client.events.extend(rest);
+    let data = |event| match event {
+        Event::MediaData(data) => Some(data),
+        _ => None,
+    };
+    media.into_iter().filter_map(data).collect()
+}
+
+async fn pass(client: &mut Client, span: Duration) {
+    let end = Instant::now() + span;
+    while Instant::now() < end {
+        client.step(Duration::from_millis(2)).await;
+    }
+}
+
+const FRAME: Duration = Duration::from_millis(20);
+
+#[tokio::test]
+async fn every_codec_is_played_from_the_newest_keyframe_and_then_live() {
+    let server = sfu(|_| {});
+    for (n, codec) in [(1, h264(0)), (2, vp8()), (3, vp9()), (4, av1())] {
+        let broadcast = broadcast();
+        let mut video = Source::new(&broadcast, "video", codec);
+        let mut audio = Source::new(&broadcast, "audio", opus());
+        video.write(true);
+        let mut expected = vec![video.write(true)];
+        audio.write(true);
+        for _ in 0..20 {
+            expected.push(video.write(false));
+            audio.write(false);
+        }
+        let (mut client, mids, answer) =
+            join(&server, n, &RECEIVE, Some(video.track()), Some(audio.track()), RtcConfig::new())
+                .await;
+        assert!(answer.warnings.is_empty(), "{:?}", answer.warnings);
+        let mut got = Vec::new();
+        for i in 0..40 {
+            expected.push(video.write(i == 20));
+            audio.write(i == 20);
+            pass(&mut client, FRAME).await;
+            got.extend(media(&mut client));
+        }
+        let end = Instant::now() + PATIENCE;
+        let videos = |got: &[MediaData]| got.iter().filter(|d| d.mid == mids[0]).count();
+        while videos(&got) < expected.len() && Instant::now() < end {
+            pass(&mut client, FRAME).await;
+            got.extend(media(&mut client));
+        }
+        let (video_got, audio_got): (Vec<_>, Vec<_>) =
+            got.into_iter().partition(|data| data.mid == mids[0]);
+        assert_eq!(video_got.len(), expected.len(), "codec {n}");
+        for (i, (data, expected)) in video_got.iter().zip(&expected).enumerate() {
+            assert_eq!(*data.data, **expected, "codec {n} frame {i}");
+            assert!(data.contiguous, "codec {n} frame {i}");
+        }
+        assert!(video_got[0].is_keyframe(), "codec {n}");
+        assert!(audio_got.len() >= 38, "{} packets of sound", audio_got.len());
+        // The backlog is squeezed, what follows has its own distances.
+        let times: Vec<u64> = video_got.iter().map(|d| d.time.numer()).collect();
+        assert!(times[20] - times[0] <= 20 * 91, "{times:?}");
+        for pair in times[22..].windows(2) {
+            assert!((1_790..=1_810).contains(&(pair[1] - pair[0])), "{times:?}");
+        }
+        video.writer.finish();
+        audio.writer.finish();
+        let reason = tokio::time::timeout(PATIENCE, async {
+            let mut closed = answer.closed;
+            loop {
+                pass(&mut client, FRAME).await;
+                if let Ok(reason) = closed.try_recv() {
+                    break reason;
+                }
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(reason, CloseReason::Ended);
+        client.run_until("goodbye", |c| c.events.iter().any(|e| matches!(e, Event::Closed))).await;
+    }
+}
+
+#[tokio::test]
+async fn dropped_packets_are_sent_again() {
+    let server = sfu(|_| {});
+    let broadcast = broadcast();
+    let mut video = Source::new(&broadcast, "video", h264(0));
+    video.size = 8_000;
+    video.write(true);
+    let (mut client, _, _) =
+        join(&server, 1, &RECEIVE[..1], Some(video.track()), None, RtcConfig::new()).await;
+    client.drop_every = 13;
+    let mut got = 0;
+    for _ in 0..150 {
+        video.write(false);
+        pass(&mut client, FRAME).await;
+        got += media(&mut client).len();
+    }
+    client.drop_every = 0;
+    let end = Instant::now() + PATIENCE;
+    while got < 151 && Instant::now() < end {
+        video.write(false);
+        pass(&mut client, FRAME).await;
+        got += media(&mut client).len();
+    }
+    assert!(client.dropped > 50, "{} dropped", client.dropped);
+    assert!(got >= 151, "{got} frames came");
+    let end = Instant::now() + PATIENCE;
+    while server.session(session(1)).unwrap().nacks == 0 {
+        assert!(Instant::now() < end, "no NACK was counted");
+        pass(&mut client, FRAME).await;
+    }
+}
+
+#[tokio::test]
+async fn a_viewers_keyframe_request_reaches_the_track() {
+    let server = sfu(|_| {});
+    let broadcast = broadcast();
+    let mut video = Source::new(&broadcast, "video", vp8());
+    video.write(true);
+    let (mut client, mids, _) =
+        join(&server, 1, &RECEIVE[..1], Some(video.track()), None, RtcConfig::new()).await;
+    client.run_until("a frame", |c| !media(c).is_empty()).await;
+    let mut wishes = video.track().keyframe_wishes();
+    wishes.mark_unchanged();
+    let mut writer = client.rtc.writer(mids[0]).unwrap();
+    writer.request_keyframe(None, KeyframeRequestKind::Pli).unwrap();
+    client.run_until("the wish", |_| wishes.has_changed().unwrap()).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_answered_inactive_with_a_remedy() {
+    let server = sfu(|_| {});
+    let broadcast = broadcast();
+    let mut plain = Source::new(&broadcast, "video", h264(0));
+    let mut reordered = Source::new(&broadcast, "b-frames", h264(2));
+    let mut sound = Source::new(&broadcast, "audio", opus());
+    let mut aac = Source::new(&broadcast, "audio-aac", aac());
+    for source in [&mut plain, &mut reordered, &mut sound, &mut aac] {
+        source.write(true);
+    }
+    let (plain, reordered, sound, aac) =
+        (plain.track(), reordered.track(), sound.track(), aac.track());
+    let three =
+        [RECEIVE[1], RECEIVE[0], RECEIVE[0], (MediaKind::Audio, Direction::SendOnly), RECEIVE[1]];
+    let only_vp8 = || RtcConfig::new().clear_codecs().enable_vp8(true).enable_opus(true, false);
+    let cases = [
+        (&RECEIVE[..], Some(&plain), Some(&sound), RtcConfig::new(), "ss", ""),
+        (&three[..], Some(&plain), Some(&sound), RtcConfig::new(), "ssiii", ""),
+        (&RECEIVE[..], Some(&reordered), Some(&sound), RtcConfig::new(), "is", "B-frames"),
+        (&RECEIVE[..], Some(&plain), Some(&aac), RtcConfig::new(), "si", "AAC"),
+        (&RECEIVE[..], Some(&plain), Some(&sound), only_vp8(), "is", "h264"),
+        (&RECEIVE[..], Some(&plain), None, RtcConfig::new(), "si", "no audio"),
+        (&RECEIVE[1..], Some(&plain), Some(&sound), RtcConfig::new(), "s", ""),
+    ];
+    for (n, (lines, video, audio, config, directions, warning)) in cases.into_iter().enumerate() {
+        let (_client, _, answer) =
+            join(&server, n as u8, lines, video.cloned(), audio.cloned(), config).await;
+        let got: String = answer
+            .sdp
+            .lines()
+            .filter_map(|line| match line {
+                "a=sendonly" => Some('s'),
+                "a=inactive" => Some('i'),
+                "a=recvonly" | "a=sendrecv" => Some('?'),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(got, directions, "case {n}: {}", answer.sdp);
+        let warnings = answer.warnings.join("; ");
+        assert!(
+            warnings.contains(warning) && warning.is_empty() == warnings.is_empty(),
+            "{n}: {warnings}"
+        );
+    }
+    let mut client = Client::new(RtcConfig::new()).await;
+    let (_, offer, _) = client.offer(&RECEIVE[..1]);
+    let tracks = PlayTracks { video: Some(reordered), audio: Some(sound) };
+    let none = server.play(&offer.to_sdp_string(), session(99), tracks).await;
+    assert!(matches!(none, Err(SfuError::NotAcceptable(why)) if why.contains("B-frames")));
+}
+
+#[tokio::test]
+async fn a_returning_publisher_goes_on_without_a_step_back() {
+    let server = sfu(|_| {});
+    let broadcast = broadcast();
+    let mut video = Source::new(&broadcast, "video", vp8());
+    video.write(true);
+    let (mut client, _, _) =
+        join(&server, 1, &RECEIVE[..1], Some(video.track()), None, RtcConfig::new()).await;
+    let mut got = Vec::new();
+    for i in 0..60 {
+        if i == 30 {
+            // The new publisher's clock begins somewhere else.
+            pass(&mut client, 10 * FRAME).await;
+            video.discontinuity += 1;
+            video.frames = 1_000_000;
+            video.zero = wall_now() - 1_000_000 * 20_000;
+            video.version += 1;
+        }
+        video.write(i == 30);
+        pass(&mut client, FRAME).await;
+        got.extend(media(&mut client));
+    }
+    client
+        .run_until("all frames", |c| {
+            got.extend(media(c));
+            got.len() == 61
+        })
+        .await;
+    assert!(got.iter().all(|d| d.contiguous));
+    let steps: Vec<u64> =
+        got.windows(2).map(|pair| pair[1].time.numer() - pair[0].time.numer()).collect();
+    assert!(steps.iter().all(|step| (1..90_000).contains(step)), "{steps:?}");
+}
+
+#[tokio::test]
+async fn a_codec_that_was_not_negotiated_ends_the_session_with_a_reason() {
+    let server = sfu(|_| {});
+    let broadcast = broadcast();
+    let mut video = Source::new(&broadcast, "video", vp8());
+    video.write(true);
+    let config = RtcConfig::new().clear_codecs().enable_vp8(true);
+    let (mut client, _, mut answer) =
+        join(&server, 1, &RECEIVE[..1], Some(video.track()), None, config).await;
+    client.run_until("a frame", |c| !media(c).is_empty()).await;
+    video.codec = h264(0);
+    video.version += 1;
+    video.write(true);
+    let mut reason = None;
+    client
+        .run_until("the end", |_| {
+            reason = answer.closed.try_recv().ok();
+            reason.is_some()
+        })
+        .await;
+    assert!(matches!(reason, Some(CloseReason::Renegotiate(_))), "{reason:?}");
+}
+
+#[tokio::test]
+async fn picture_and_sound_share_a_clock_in_sender_reports() {
+    let server = sfu(|_| {});
+    let broadcast = broadcast();
+    let mut video = Source::new(&broadcast, "video", vp8());
+    let mut audio = Source::new(&broadcast, "audio", opus());
+    video.write(true);
+    audio.write(true);
+    let (mut client, mids, _) =
+        join(&server, 1, &RECEIVE, Some(video.track()), Some(audio.track()), RtcConfig::new())
+            .await;
+    let mut newest = [None, None];
+    let end = Instant::now() + PATIENCE;
+    while newest.iter().any(Option::is_none) {
+        assert!(Instant::now() < end, "no sender reports");
+        let key = video.frames % 50 == 0;
+        video.write(key);
+        audio.write(key);
+        pass(&mut client, FRAME).await;
+        for data in media(&mut client) {
+            let Some(info) = data.last_sender_info else { continue };
+            let at = usize::from(data.mid == mids[1]);
+            // When this frame was captured, by its track's sender report.
+            let since = data.time.as_seconds() - info.rtp_time.as_seconds();
+            let ntp = info.ntp_time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+            let written = video.zero + (video.frames as i64 - 1) * 20_000;
+            newest[at] = Some((ntp + since) * 1e6 - written as f64);
+        }
+    }
+    let (v, a) = (newest[0].unwrap(), newest[1].unwrap());
+    assert!((v - a).abs() < 30_000.0, "{} ms apart", (v - a) / 1e3);
+    assert!(v.abs() < 100_000.0, "{} ms from the truth", v / 1e3);
+}
