@@ -169,7 +169,7 @@ export class HlsPlayer {
       try {
         const response = await request(this.#api, { signal, cache: 'no-store' });
         const { state } = await response.json();
-        if (state === undefined || state === 'live') return;
+        if (state === 'live') return;
       } catch {
         // Not live yet, or out of reach: look again.
       }

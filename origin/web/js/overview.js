@@ -11,33 +11,27 @@ const state = document.querySelector('#state');
 window.headwater = { page: 'overview', streams: [], node: null };
 
 const CODECS = { h264: 'H.264', h265: 'H.265', opus: 'Opus' };
+const STATES = { live: ['Live', 'bad'], waiting: ['Publisher away', 'busy'], ended: ['Ended', ''] };
+const PROTOCOLS = { demo: 'Demo' };
 
+/** What a stream is made of, in a few words each; tracks that the node derives are left out. */
 function tagsOf(stream) {
   const tags = [];
-  const protocol = stream.publisher?.protocol ?? stream.protocol;
-  if (protocol) tags.push(String(protocol).toUpperCase());
+  const protocol = stream.publisher?.protocol;
+  if (protocol) tags.push(PROTOCOLS[protocol] ?? protocol.toUpperCase());
   for (const track of stream.tracks ?? []) {
-    if (track.derived) continue;
-    const size = track.width && track.height ? ` ${track.width}×${track.height}` : '';
-    const named = String(track.codec ?? '').toLowerCase();
-    const codec = CODECS[named] ?? named.toUpperCase();
-    const rate = Number.isFinite(track.bitrate) && track.bitrate > 0 ? ` ${bitrate(track.bitrate)}` : '';
-    if (codec || size) tags.push(`${codec}${size}${rate}`.trim());
+    if (track.name !== track.kind || !track.codec) continue;
+    const codec = track.codec.toLowerCase();
+    const words = [CODECS[codec] ?? codec.toUpperCase()];
+    if (track.resolution) words.push(`${track.resolution.width}×${track.resolution.height}`);
+    if (track.kind === 'video' && track.bitrate > 0) words.push(bitrate(track.bitrate));
+    tags.push(words.join(' '));
   }
   return tags;
 }
 
-function viewersOf(stream) {
-  const viewers = stream.viewers;
-  if (Number.isFinite(viewers)) return viewers;
-  if (viewers && typeof viewers === 'object') {
-    return Object.values(viewers).filter(Number.isFinite).reduce((sum, one) => sum + one, 0);
-  }
-  return null;
-}
-
 function sinceOf(stream) {
-  const since = typeof stream.since === 'number' ? stream.since : Date.parse(stream.since ?? '');
+  const since = Date.parse(stream.since ?? '');
   return Number.isFinite(since) ? (Date.now() - since) / 1000 : null;
 }
 
@@ -46,19 +40,19 @@ function card(stream) {
   const facts = [];
   const since = sinceOf(stream);
   if (since !== null) facts.push(`live for ${lasted(since)}`);
-  const viewers = viewersOf(stream);
-  if (viewers !== null) facts.push(viewers === 1 ? '1 viewer' : `${viewers} viewers`);
-  const waiting = stream.state && stream.state !== 'live';
-  const pill = element('span', { class: `pill ${waiting ? 'busy' : 'bad'}` },
-    waiting ? 'Publisher away' : 'Live');
+  if (Number.isFinite(stream.viewers)) {
+    facts.push(stream.viewers === 1 ? '1 viewer' : `${stream.viewers} viewers`);
+  }
+  const [text, mood] = STATES[stream.state] ?? [stream.state, ''];
   return element('li', { class: 'card pad stream' },
     element('div', { class: 'row' },
       element('div', {},
         element('div', { class: 'name' }, element('a', { href: play }, stream.name)),
         element('div', { class: 'note' }, facts.join(' · '))),
-      pill),
+      element('span', { class: `pill ${mood}`.trim() }, text)),
     element('div', { class: 'tags' },
       ...tagsOf(stream).map((tag) => element('span', { class: 'tag' }, tag))),
+    ...(stream.warnings ?? []).map((warning) => element('p', { class: 'note warn' }, warning)),
     element('div', { class: 'actions' },
       element('a', { class: 'button main small', href: play }, 'Play'),
       element('a', { class: 'button small', href: `/hls/${stream.name}/index.m3u8` }, 'Playlist')));
@@ -82,10 +76,10 @@ function show(streams) {
 async function refresh() {
   if (!document.hidden) {
     try {
-      const answer = await json('/api/v1/streams');
-      const streams = Array.isArray(answer) ? answer : answer.streams ?? [];
+      const { streams } = await json('/api/v1/streams');
+      const live = streams.filter(({ state: phase }) => phase === 'live').length;
       show(streams.slice().sort((a, b) => a.name.localeCompare(b.name)));
-      showPill(state, streams.length === 0 ? 'Ready' : `${streams.length} live`, 'good');
+      showPill(state, live === 0 ? 'Ready' : `${live} live`, 'good');
     } catch (error) {
       showPill(state, error.message, 'bad');
     }
@@ -96,10 +90,11 @@ async function refresh() {
 function addresses() {
   const host = window.location.hostname;
   const shownHost = host.includes(':') ? `[${host.replace(/[[\]]/g, '')}]` : host;
-  const ports = window.headwater.node?.ports ?? {};
+  const listeners = window.headwater.node?.listeners ?? {};
+  const portOf = (name, usual) => listeners[name]?.split(':').pop() ?? usual;
   const rows = [
-    ['SRT', `srt://${shownHost}:${ports.srt ?? 8890}?streamid=publish:studio`],
-    ['RTMP: server', `rtmp://${shownHost}:${ports.rtmp ?? 1935}/live`],
+    ['SRT', `srt://${shownHost}:${portOf('srt', 8890)}?streamid=publish:studio`],
+    ['RTMP: server', `rtmp://${shownHost}:${portOf('rtmp', 1935)}/live`],
     ['RTMP: stream key', 'studio'],
     ['WHIP', `${window.location.origin}/whip/studio`],
   ];
@@ -115,9 +110,9 @@ async function node() {
   try {
     const answer = await json('/api/v1/node');
     window.headwater.node = answer;
-    const name = answer.name ?? answer.id;
-    document.querySelector('#node').textContent = name ? `Node ${name}` : '';
-    document.querySelector('#version').textContent = answer.version ? `Headwater ${answer.version}` : '';
+    const name = answer.name ?? answer.id ?? '';
+    document.querySelector('#node').textContent = `${answer.role ?? 'node'} ${name}`.trim();
+    document.querySelector('#version').textContent = `Headwater ${answer.version ?? ''}`.trim();
     addresses();
   } catch {
     // The list of streams says that the node cannot be reached.

@@ -4,7 +4,7 @@ import { Program } from './processes.mjs';
 
 /** Debian's ffmpeg for SRT and RTMP; the static one, newer, has the WHIP muxer. */
 const FFMPEG = 'ffmpeg';
-const FFMPEG_WHIP = process.env.HEADWATER_FFMPEG ?? 'ffmpeg';
+const FFMPEG_WHIP = process.env.E2E_FFMPEG ?? 'ffmpeg';
 
 const source = ({ size = '640x360', rate = 30 } = {}) => [
   '-hide_banner', '-nostdin', '-loglevel', 'warning',

@@ -9,7 +9,7 @@ import { Program } from './processes.mjs';
 import { until } from './wait.mjs';
 
 const ROOT = path.resolve(import.meta.dirname, '../../..');
-const BINARY = process.env.HEADWATER_BIN
+const BINARY = process.env.E2E_HEADWATER
   ?? path.join(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target'), 'debug/headwater');
 /** WebRTC takes a port a worker, from its first one up. */
 const WEBRTC_PORTS = 8;

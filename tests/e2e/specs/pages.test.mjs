@@ -7,9 +7,11 @@ import { loopInPage, servePages } from '../lib/pages.mjs';
 import { percentile, report, until } from '../lib/wait.mjs';
 
 const STREAMS = [
-  { name: 'demo', state: 'live', since: '2026-01-01T00:00:00Z', viewers: 3,
-    tracks: [{ name: 'video', codec: 'h264', width: 640, height: 360 }] },
-  { name: 'auction/lot-7', state: 'live', since: '2026-01-01T00:00:00Z', viewers: 1, tracks: [] },
+  { name: 'demo', state: 'live', since: '2026-01-01T00:00:00Z', viewers: 3, warnings: [],
+    publisher: { protocol: 'demo' }, tracks: [{ name: 'video', kind: 'video', codec: 'h264',
+      resolution: { width: 640, height: 360 }, bitrate: 900_000 }] },
+  { name: 'auction/lot-7', state: 'waiting', since: '2026-01-01T00:00:00Z', viewers: 1, tracks: [],
+    publisher: null, warnings: ['WebRTC cannot carry B-frames: encode without them.'] },
 ];
 let browser;
 let pages;
@@ -18,7 +20,7 @@ before(async () => {
   browser = await launch();
   pages = await servePages({
     '/api/v1/streams': { streams: STREAMS },
-    '/api/v1/node': { id: '1', name: 'origin-a', version: '0.1.0' },
+    '/api/v1/node': { role: 'origin', version: '0.1.0', listeners: { srt: '127.0.0.1:7001' } },
   });
 });
 after(async () => {
@@ -28,10 +30,14 @@ after(async () => {
 
 test('the overview lists what is live and leads to it', async () => {
   const page = await open(browser, 'overview', pages.url);
-  await page.getByText('2 live').waitFor();
+  await page.getByText('1 live').waitFor();
   const names = await page.locator('.stream .name').allTextContents();
   assert.deepEqual(names, ['auction/lot-7', 'demo']);
-  await page.getByText('Node origin-a').waitFor();
+  assert.equal(await page.locator('.stream', { hasText: 'demo' }).locator('.tag').last().textContent(),
+    'H.264 640×360 900 kb/s');
+  await page.getByText('WebRTC cannot carry B-frames').waitFor();
+  await page.getByText('srt://127.0.0.1:7001').waitFor();
+  await page.getByText('Headwater 0.1.0').waitFor();
   await page.locator('#name').fill('not valid!');
   await page.getByRole('button', { name: 'Publish' }).click();
   await page.getByText('Letters, digits').waitFor();
