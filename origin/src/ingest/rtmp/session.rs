@@ -19,7 +19,8 @@ use super::target;
 const STREAMS_MAX: u32 = 16;
 /// Most commands on a connection: an encoder sends about ten.
 const COMMANDS_MAX: u32 = 256;
-/// Longest message before a publish is accepted: `connect` takes less than 2 KiB.
+/// Longest command or metadata, and longest message before a publish is accepted: encoders send
+/// less than 2 KiB.
 const COMMAND_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of incomplete messages before a publish is accepted.
 const COMMAND_BUFFERED_BYTES_MAX: usize = 256 * 1024;
@@ -305,9 +306,9 @@ impl Session {
         Ok(None)
     }
 
-    /// Metadata is a hint: what cannot be read is passed over.
+    /// Metadata is a hint: what cannot be read or is too long is passed over.
     fn data(&mut self, kind: u8, payload: &[u8]) -> Option<Event> {
-        if !self.is_live() {
+        if !self.is_live() || payload.len() > COMMAND_BYTES_MAX {
             return None;
         }
         let payload = if kind == kind::DATA_AMF3 { without_wrapper(payload) } else { payload };
@@ -327,6 +328,10 @@ impl Session {
         self.commands += 1;
         if self.commands > COMMANDS_MAX {
             return Err(RtmpError::TooManyCommands(COMMANDS_MAX));
+        }
+        if payload.len() > COMMAND_BYTES_MAX {
+            let (length, max) = (payload.len(), COMMAND_BYTES_MAX);
+            return Err(RtmpError::MessageTooLong { length, max });
         }
         let values = amf0::decode_all(payload)?;
         let name = values.first().and_then(Value::as_str).unwrap_or_default();

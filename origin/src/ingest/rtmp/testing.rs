@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::amf0::{self, Value};
 use super::chunk::{ChunkLimits, ChunkReader, ChunkWriter, Message};
 use super::reply::kind;
+use super::session::{Event, Session, SessionLimits};
 
 const HANDSHAKE_ANSWER_BYTES: usize = 1 + 2 * 1_536;
 
@@ -148,4 +149,24 @@ impl Answers {
             })
             .collect()
     }
+}
+
+/// Everything that ffmpeg 5.1 sent to publish 2 s of H.264 (96x64, 15 frames a second, 2 B-frames
+/// in a row) and AAC (44.1 kHz) as `live/cam?token=abc`, up to its end.
+pub(crate) const RECORDED: &[u8] = include_bytes!("fixtures/ffmpeg-h264-aac.rtmp");
+
+/// What a session makes of the recording.
+pub(crate) fn recorded_events() -> Vec<Event> {
+    let limits =
+        SessionLimits { message_bytes: 100_000, buffered_bytes: 100_000, chunk_streams: 16 };
+    let mut session = Session::new(limits, 1);
+    let mut input = BytesMut::from(RECORDED);
+    let mut events = Vec::new();
+    while let Some(event) = session.handle(&mut input).unwrap() {
+        if matches!(event, Event::Publish(_)) {
+            session.accept();
+        }
+        events.push(event);
+    }
+    events
 }

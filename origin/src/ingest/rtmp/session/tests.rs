@@ -314,6 +314,9 @@ fn input_in_the_wrong_order_or_size_ends_in_clear_errors() {
     let error = RtmpError::WrongOrder { command: "a command", needs: "connect" };
     assert_eq!(Bench::new().send(&client.take()), Err(error));
     let mut client = ClientBytes::default();
+    client.message(kind::COMMAND_AMF0, 1, 0, &vec![2; 100_000]);
+    let error = RtmpError::MessageTooLong { length: 100_000, max: COMMAND_BYTES_MAX };
+    assert_eq!(Bench::live().send(&client.take()), Err(error));
     client.message(kind::VIDEO, 1, 0, &vec![0; 1_000_001]);
     let error = RtmpError::MessageTooLong { length: 1_000_001, max: 1_000_000 };
     assert_eq!(Bench::live().send(&client.take()), Err(error));
