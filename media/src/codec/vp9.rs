@@ -92,8 +92,7 @@ impl Vp9Config {
     /// The content of a `vpcC` box after its version and flags (VP9 in ISOBMFF §2.2).
     #[must_use]
     pub fn to_vpcc(&self) -> Vec<u8> {
-        let packed =
-            self.bit_depth << 4 | self.chroma_subsampling << 1 | u8::from(self.full_range);
+        let packed = self.bit_depth << 4 | self.chroma_subsampling << 1 | u8::from(self.full_range);
         // Colour primaries, transfer and matrix: unspecified; no initialisation data.
         vec![self.profile, self.level, packed, 2, 2, 2, 0, 0]
     }
@@ -114,7 +113,12 @@ fn colour(bits: &mut BitReader<'_>, profile: u8) -> Result<(u8, bool), CodecErro
         return Ok((1, full_range));
     }
     let subsampling = match (bits.flag()?, bits.flag()?) {
-        (true, true) => return Err(CodecError::Invalid { what: "VP9 4:2:0 in profile", value: profile.into() }),
+        (true, true) => {
+            return Err(CodecError::Invalid {
+                what: "VP9 4:2:0 in profile",
+                value: profile.into(),
+            });
+        }
         (true, false) => 2,
         // 4:4:0 has no number of its own.
         (false, _) => 3,

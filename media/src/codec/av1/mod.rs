@@ -56,7 +56,8 @@ impl Av1Config {
     /// # Errors
     /// It is no sequence header, is cut short, or breaks the specification.
     pub fn from_sequence_header(unit: &[u8]) -> Result<Self, CodecError> {
-        let first = Obus::new(unit).next().ok_or(CodecError::Truncated("AV1 sequence header"))??;
+        let first =
+            Obus::new(unit).next().ok_or(CodecError::Truncated("AV1 sequence header"))??;
         if first.kind != ObuType::SequenceHeader {
             let value = u64::from(first.kind.number());
             return Err(CodecError::Invalid { what: "AV1 OBU type of sequence header", value });

@@ -33,10 +33,8 @@ pub(super) fn parse(payload: &[u8], own: Bytes) -> Result<Av1Config, CodecError>
     bits.skip(1)?;
     let points = operating_points(&mut bits)?;
     let (width_bits, height_bits) = (bits.bits(4)? + 1, bits.bits(4)? + 1);
-    let resolution = Resolution {
-        width: bits.bits(width_bits)? + 1,
-        height: bits.bits(height_bits)? + 1,
-    };
+    let resolution =
+        Resolution { width: bits.bits(width_bits)? + 1, height: bits.bits(height_bits)? + 1 };
     tools(&mut bits, points.reduced)?;
     let colour = colour(&mut bits, profile)?;
     Ok(Av1Config {
@@ -146,13 +144,16 @@ fn colour(bits: &mut BitReader<'_>, profile: u8) -> Result<Colour, CodecError> {
     };
     let monochrome = profile != 1 && bits.flag()?;
     let described = bits.flag()?;
-    let mut code = |bits: &mut BitReader<'_>| if described { bits.bits(8) } else { Ok(UNSPECIFIED) };
+    let code =
+        |bits: &mut BitReader<'_>| if described { bits.bits(8) } else { Ok(UNSPECIFIED) };
     let (primaries, transfer, matrix) = (code(bits)?, code(bits)?, code(bits)?);
     let mut result = Colour { bit_depth, monochrome, subsampling: (true, true), position: 0 };
     if monochrome {
         return Ok(result);
     }
-    if primaries == COLOUR_PRIMARIES_BT_709 && transfer == TRANSFER_SRGB && matrix == MATRIX_IDENTITY
+    if primaries == COLOUR_PRIMARIES_BT_709
+        && transfer == TRANSFER_SRGB
+        && matrix == MATRIX_IDENTITY
     {
         result.subsampling = (false, false);
         return Ok(result);
