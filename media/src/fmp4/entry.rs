@@ -26,7 +26,7 @@ pub(super) fn sample_entry(codec: &Codec) -> Result<BytesMut, Fmp4Error> {
             })
         }
         Codec::Opus(config) => audio(b"Opus", config.channels, 48_000, |w| {
-            w.boxed(b"dOps", |w| w.bytes(&record::dops(config)));
+            w.boxed(b"dOps", |w| w.bytes(&config.to_dops()));
         }),
         Codec::Vp8(_) => return Err(Fmp4Error::Codec(codec.name())),
     })

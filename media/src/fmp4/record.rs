@@ -1,4 +1,4 @@
-//! Configuration records: the bodies of `avcC`, `hvcC`, `av1C`, `vpcC` and `dOps`.
+//! Configuration records of video: the bodies of `avcC`, `hvcC`, `av1C` and `vpcC`.
 //!
 //! Not here: the boxes around them (`entry`), reading of parameter sets (`codec`).
 
@@ -8,13 +8,11 @@ use crate::codec::CodecError;
 use crate::codec::av1::Av1Config;
 use crate::codec::h264::H264Config;
 use crate::codec::h265::H265Config;
-use crate::codec::opus::OpusConfig;
 use crate::codec::vp9::Vp9Config;
 
 /// Reserved bits that are ones.
 const RESERVED_6: u8 = 0xfc;
 const RESERVED_5: u8 = 0xf8;
-const RESERVED_3: u8 = 0xe0;
 /// Frames carry lengths of four bytes; records say one less.
 const LENGTH_SIZE_MINUS_ONE: u8 = 3;
 
@@ -22,30 +20,33 @@ fn invalid(what: &'static str, value: usize) -> CodecError {
     CodecError::Invalid { what, value: value as u64 }
 }
 
-/// Parameter sets with lengths of 16 bits.
+/// The length of a parameter set in 16 bits.
+fn length(set: &[u8]) -> Result<u16, CodecError> {
+    u16::try_from(set.len()).map_err(|_| invalid("length of a parameter set", set.len()))
+}
+
+/// Parameter sets with their lengths.
 fn put_sets(out: &mut BytesMut, sets: &[Bytes]) -> Result<(), CodecError> {
     for set in sets {
-        let length = u16::try_from(set.len());
-        out.put_u16(length.map_err(|_| invalid("length of a parameter set", set.len()))?);
+        out.put_u16(length(set)?);
         out.put_slice(set);
     }
     Ok(())
 }
 
-/// `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15 §5.3.3.1).
+/// `avcC`, after a look whether its counts and lengths hold what the configuration has.
 pub(super) fn avcc(config: &H264Config) -> Result<Bytes, CodecError> {
-    let mut out = BytesMut::new();
-    out.put_slice(&[1, config.profile, config.constraints, config.level]);
-    out.put_u8(RESERVED_6 | LENGTH_SIZE_MINUS_ONE);
-    let count = config.sps.len();
-    let fits = u8::try_from(count).ok().filter(|&count| count < 1 << 5);
-    out.put_u8(RESERVED_3 | fits.ok_or(invalid("number of sequence parameter sets", count))?);
-    put_sets(&mut out, &config.sps)?;
-    let count = config.pps.len();
-    let fits = u8::try_from(count);
-    out.put_u8(fits.map_err(|_| invalid("number of picture parameter sets", count))?);
-    put_sets(&mut out, &config.pps)?;
-    Ok(out.freeze())
+    const SPS_MAX: usize = 31;
+    const PPS_MAX: usize = 255;
+    let (sps, pps) = (config.sps.len(), config.pps.len());
+    if sps > SPS_MAX {
+        return Err(invalid("number of sequence parameter sets", sps));
+    }
+    if pps > PPS_MAX {
+        return Err(invalid("number of picture parameter sets", pps));
+    }
+    config.sps.iter().chain(&config.pps).try_for_each(|set| length(set).map(|_| ()))?;
+    Ok(config.to_avcc().into())
 }
 
 /// `HEVCDecoderConfigurationRecord` (ISO/IEC 14496-15 §8.3.3.1), of one temporal layer and with
@@ -103,16 +104,5 @@ pub(super) fn vpcc(config: &Vp9Config) -> Bytes {
     );
     out.put_slice(&[UNSPECIFIED; 3]); // primaries, transfer, matrix
     out.put_u16(0); // no initialisation data
-    out.freeze()
-}
-
-/// `OpusSpecificBox` (Opus in ISOBMFF §4.3.2), mapping family 0.
-pub(super) fn dops(config: &OpusConfig) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_slice(&[0, config.channels]);
-    out.put_u16(config.pre_skip);
-    out.put_u32(config.input_sample_rate);
-    out.put_u16(0); // output gain
-    out.put_u8(0); // mapping family
     out.freeze()
 }
