@@ -9,7 +9,9 @@ mod policy;
 mod publisher;
 pub mod rtmp;
 mod source_clock;
+pub mod srt;
 mod timeline;
+pub mod ts;
 
 pub use policy::{EndReason, IngestOptions, PushError, RawFrame, TrackId};
 pub use publisher::Publisher;
