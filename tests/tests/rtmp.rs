@@ -159,3 +159,47 @@ async fn ffmpeg_publishes_h264_with_b_frames_and_aac() {
     assert!(node.sessions.list().is_empty());
     node.shutdown.cancel();
 }
+
+/// A static ffmpeg that speaks Enhanced RTMP, where `tests/run` has put one.
+fn enhanced_ffmpeg() -> Option<String> {
+    let found = std::env::var("HEADWATER_FFMPEG9").ok();
+    if found.is_none() {
+        eprintln!("HEADWATER_FFMPEG9 names no ffmpeg: Enhanced RTMP is not tried");
+    }
+    found
+}
+
+#[tokio::test]
+async fn ffmpeg_publishes_h265_and_opus_by_enhanced_rtmp() {
+    let Some(ffmpeg) = enhanced_ffmpeg() else { return };
+    let node = node().await;
+    let codecs = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error"];
+    let codecs = [&codecs[..], &["-c:a", "libopus"]].concat();
+    let _publisher = node.publish(&ffmpeg, &codecs, "live/cam");
+    let broadcast = node.broadcast("live/cam").await;
+    let (codec, video) = frames(&broadcast, TrackName::video(), 75).await;
+    let Codec::H265(config) = codec else { panic!("{codec:?}") };
+    assert_eq!((config.resolution.width, config.resolution.height), (320, 240));
+    check_video(&video);
+    let (codec, audio) = frames(&broadcast, TrackName::audio(), 100).await;
+    assert!(matches!(codec, Codec::Opus(_)), "{codec:?}");
+    check_audio(&audio);
+    node.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn ffmpeg_publishes_av1_and_aac_by_enhanced_rtmp() {
+    let Some(ffmpeg) = enhanced_ffmpeg() else { return };
+    let node = node().await;
+    let codecs = ["-c:v", "libsvtav1", "-preset", "12", "-c:a", "aac"];
+    let _publisher = node.publish(&ffmpeg, &codecs, "live/cam");
+    let broadcast = node.broadcast("live/cam").await;
+    let (codec, video) = frames(&broadcast, TrackName::video(), 75).await;
+    let Codec::Av1(config) = codec else { panic!("{codec:?}") };
+    assert_eq!((config.resolution.width, config.resolution.height), (320, 240));
+    check_video(&video);
+    let (codec, audio) = frames(&broadcast, TrackName::audio(), 100).await;
+    assert!(matches!(codec, Codec::Aac(_)), "{codec:?}");
+    check_audio(&audio);
+    node.shutdown.cancel();
+}

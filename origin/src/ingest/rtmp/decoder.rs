@@ -5,8 +5,11 @@
 use bytes::Bytes;
 use headwater_media::Codec;
 use headwater_media::codec::aac::AacConfig;
+use headwater_media::codec::av1::{self, Av1Config};
 use headwater_media::codec::h264::{self, H264Config};
+use headwater_media::codec::h265::{self, H265Config};
 use headwater_media::codec::opus::{self, OpusConfig};
+use headwater_media::codec::vp9::Vp9Config;
 use headwater_media::codec::{AccessUnit, CodecError};
 
 use super::flv::{AudioCodec, VideoCodec};
@@ -39,6 +42,11 @@ pub(super) struct VideoDecoder {
 enum VideoUnits {
     /// With the bytes of a length prefix.
     H264(Box<h264::AccessUnits>, u8),
+    /// With the bytes of a length prefix.
+    H265(Box<h265::AccessUnits>, u8),
+    Av1(av1::TemporalUnits),
+    /// With the configuration of the last keyframe.
+    Vp9(Option<Vp9Config>),
 }
 
 impl VideoDecoder {
@@ -55,7 +63,30 @@ impl VideoDecoder {
                 units.set_config(config.clone())?;
                 (VideoUnits::H264(units, length_size), Some(Codec::H264(config)))
             }
-            _ => return Err(CodecError::Unsupported("this video codec over RTMP")),
+            VideoCodec::Hevc => {
+                let (config, length_size) = H265Config::from_hvcc(record)?;
+                let mut units = Box::new(h265::AccessUnits::new());
+                units.set_config(config.clone())?;
+                (VideoUnits::H265(units, length_size), Some(Codec::H265(config)))
+            }
+            VideoCodec::Av1 => {
+                let mut units = av1::TemporalUnits::new();
+                let config = match Av1Config::from_av1c(record) {
+                    Ok(config) => Some(config),
+                    // Without a sequence header: keyframes bring it.
+                    Err(CodecError::Unsupported(_)) => None,
+                    Err(error) => return Err(error),
+                };
+                if let Some(config) = &config {
+                    units.set_config(config.clone());
+                }
+                (VideoUnits::Av1(units), config.map(Codec::Av1))
+            }
+            // `vpcC` lacks the size: keyframes tell all.
+            VideoCodec::Vp9 => (VideoUnits::Vp9(None), None),
+            VideoCodec::Legacy(_) | VideoCodec::FourCc(_) => {
+                return Err(CodecError::Unsupported("this video codec over RTMP"));
+            }
         };
         Ok((Self { codec, units }, config))
     }
@@ -70,6 +101,19 @@ impl VideoDecoder {
         match &mut self.units {
             VideoUnits::H264(units, length_size) => {
                 Ok(Unit::new(units.length_prefixed(data, *length_size)?, Codec::H264))
+            }
+            VideoUnits::H265(units, length_size) => {
+                Ok(Unit::new(units.length_prefixed(data, *length_size)?, Codec::H265))
+            }
+            VideoUnits::Av1(units) => Ok(Unit::new(units.take(data)?, Codec::Av1)),
+            VideoUnits::Vp9(last) => {
+                let found = Vp9Config::from_keyframe(data)?;
+                let keyframe = found.is_some();
+                let config = found.filter(|config| last.as_ref() != Some(config));
+                if let Some(config) = &config {
+                    *last = Some(config.clone());
+                }
+                Ok(Unit { payload: data.clone(), keyframe, config: config.map(Codec::Vp9) })
             }
         }
     }

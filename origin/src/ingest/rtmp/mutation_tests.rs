@@ -5,7 +5,7 @@ use bytes::BytesMut;
 
 use super::error::RtmpError;
 use super::session::{Event, Session, SessionLimits};
-use super::testing::RECORDED;
+use super::testing::{RECORDED, RECORDED_AV1, RECORDED_H265};
 use super::tracks::{TrackEvent, Tracks};
 
 const LIMITS: SessionLimits =
@@ -73,8 +73,8 @@ fn run(bytes: &[u8], random: &mut Random) -> Outcome {
     outcome
 }
 
-fn damaged(random: &mut Random) -> Vec<u8> {
-    let mut bytes = RECORDED.to_vec();
+fn damaged(recording: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = recording.to_vec();
     for _ in 0..=random.below(6) {
         let at = HANDSHAKE_BYTES + random.below(bytes.len().saturating_sub(HANDSHAKE_BYTES));
         let end = (at + 1 + random.below(40)).min(bytes.len());
@@ -98,10 +98,14 @@ fn damaged(random: &mut Random) -> Vec<u8> {
 }
 
 #[test]
-fn the_recording_itself_is_read_whole() {
-    let outcome = run(RECORDED, &mut Random(1));
-    assert_eq!(outcome.error, None);
-    assert_eq!((outcome.frames, outcome.dropped_tags), (30 + 88, 0));
+fn the_recordings_themselves_are_read_whole() {
+    for (recording, frames) in
+        [(RECORDED, 30 + 88), (RECORDED_H265, 15 + 76), (RECORDED_AV1, 10 + 51)]
+    {
+        let outcome = run(recording, &mut Random(1));
+        assert_eq!(outcome.error, None);
+        assert_eq!((outcome.frames, outcome.dropped_tags), (frames, 0));
+    }
 }
 
 #[test]
@@ -109,7 +113,8 @@ fn damage_to_a_recorded_session_ends_in_errors_never_worse() {
     let (mut errors, mut survived, mut frames) = (0, 0, 0);
     for seed in 0..3_000 {
         let mut random = Random(seed);
-        let outcome = run(&damaged(&mut random), &mut random);
+        let recording = [RECORDED, RECORDED_H265, RECORDED_AV1][random.below(3)];
+        let outcome = run(&damaged(recording, &mut random), &mut random);
         errors += usize::from(outcome.error.is_some());
         survived += usize::from(outcome.error.is_none());
         frames += outcome.frames;

@@ -155,12 +155,19 @@ impl Answers {
 /// in a row) and AAC (44.1 kHz) as `live/cam?token=abc`, up to its end.
 pub(crate) const RECORDED: &[u8] = include_bytes!("fixtures/ffmpeg-h264-aac.rtmp");
 
-/// What a session makes of the recording.
-pub(crate) fn recorded_events() -> Vec<Event> {
+/// The same of ffmpeg 9 and Enhanced RTMP: 1.5 s of H.265 (96x64, 10 frames a second, 2 B-frames)
+/// and Opus.
+pub(crate) const RECORDED_H265: &[u8] = include_bytes!("fixtures/ffmpeg-hevc-opus.rtmp");
+
+/// The same with 1 s of AV1 and Opus.
+pub(crate) const RECORDED_AV1: &[u8] = include_bytes!("fixtures/ffmpeg-av1-opus.rtmp");
+
+/// What a session makes of a recording.
+pub(crate) fn recorded_events(recording: &[u8]) -> Vec<Event> {
     let limits =
         SessionLimits { message_bytes: 100_000, buffered_bytes: 100_000, chunk_streams: 16 };
     let mut session = Session::new(limits, 1);
-    let mut input = BytesMut::from(RECORDED);
+    let mut input = BytesMut::from(recording);
     let mut events = Vec::new();
     while let Some(event) = session.handle(&mut input).unwrap() {
         if matches!(event, Event::Publish(_)) {

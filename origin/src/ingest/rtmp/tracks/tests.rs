@@ -1,6 +1,6 @@
 use super::*;
 use crate::ingest::rtmp::session::Event;
-use crate::ingest::rtmp::testing::recorded_events;
+use crate::ingest::rtmp::testing::{RECORDED, RECORDED_AV1, RECORDED_H265, recorded_events};
 
 fn drain(tracks: &mut Tracks) -> Vec<TrackEvent> {
     std::iter::from_fn(|| tracks.poll()).collect()
@@ -16,7 +16,7 @@ fn frames(events: &[TrackEvent]) -> Vec<&TrackFrame> {
 
 /// The recording's video tags: the header, then the frames.
 fn video_tags() -> Vec<(u32, Bytes)> {
-    let tags = recorded_events().into_iter().filter_map(|event| match event {
+    let tags = recorded_events(RECORDED).into_iter().filter_map(|event| match event {
         Event::Video(time, body) => Some((time, body)),
         _ => None,
     });
@@ -24,7 +24,7 @@ fn video_tags() -> Vec<(u32, Bytes)> {
 }
 
 fn audio_tags() -> Vec<(u32, Bytes)> {
-    let tags = recorded_events().into_iter().filter_map(|event| match event {
+    let tags = recorded_events(RECORDED).into_iter().filter_map(|event| match event {
         Event::Audio(time, body) => Some((time, body)),
         _ => None,
     });
@@ -99,6 +99,101 @@ fn b_frames_keep_their_composition_times() {
         assert!((66..=67).contains(&(pair[1] - pair[0])), "15 pictures a second: {pair:?}");
     }
     assert!(frames.is_sorted_by_key(|frame| frame.dts.micros()));
+}
+
+/// What a recording's tags lead to.
+fn tracks_of(recording: &[u8]) -> Vec<TrackEvent> {
+    let mut tracks = Tracks::default();
+    for event in recorded_events(recording) {
+        match event {
+            Event::Metadata(metadata) => tracks.metadata(&metadata),
+            Event::Video(time, body) => tracks.video(time, body).unwrap(),
+            Event::Audio(time, body) => tracks.audio(time, body).unwrap(),
+            _ => {}
+        }
+    }
+    drain(&mut tracks)
+}
+
+fn codecs(events: &[TrackEvent]) -> Vec<&Codec> {
+    let codecs = events.iter().filter_map(|event| match event {
+        TrackEvent::Configure(codec) => Some(codec),
+        _ => None,
+    });
+    codecs.collect()
+}
+
+fn count(frames: &[&TrackFrame], kind: MediaKind) -> usize {
+    frames.iter().filter(|frame| frame.kind == kind).count()
+}
+
+#[test]
+fn av1_and_opus_come_in_by_enhanced_rtmp() {
+    let events = tracks_of(RECORDED_AV1);
+    // The av1C and the stream's own sequence header differ in their colours.
+    let codecs = codecs(&events);
+    let [Codec::Av1(first), Codec::Opus(opus), Codec::Av1(second)] = &codecs[..] else {
+        panic!("{codecs:?}")
+    };
+    assert_eq!((first.resolution, first.resolution.width), (second.resolution, 96));
+    assert_eq!(opus.channels, 1);
+    let frames = frames(&events);
+    assert_eq!(count(&frames, MediaKind::Video), 10);
+    assert_eq!(count(&frames, MediaKind::Audio), 51);
+    assert!(frames.iter().find(|frame| frame.kind == MediaKind::Video).unwrap().keyframe);
+}
+
+#[test]
+fn h265_with_b_frames_comes_in_by_enhanced_rtmp_and_by_the_legacy_number() {
+    let events = tracks_of(RECORDED_H265);
+    let codecs = codecs(&events);
+    let [Codec::H265(config), Codec::Opus(_)] = &codecs[..] else { panic!("{codecs:?}") };
+    assert_eq!((config.resolution.width, config.resolution.height), (96, 64));
+    let frames = frames(&events);
+    assert_eq!(count(&frames, MediaKind::Video), 15);
+    let mut shown: Vec<_> = frames
+        .iter()
+        .filter(|frame| frame.kind == MediaKind::Video)
+        .map(|frame| frame.pts.micros())
+        .collect();
+    assert!(!shown.is_sorted(), "there are B-frames");
+    shown.sort_unstable();
+    assert!(shown.windows(2).all(|pair| pair[1] - pair[0] == 100_000), "{shown:?}");
+
+    let mut tracks = Tracks::default();
+    for event in recorded_events(RECORDED_H265) {
+        let Event::Video(time, body) = event else { continue };
+        // Frame type, then packet type 0 or 1 with a composition time, as before the FourCC.
+        let (packet_type, rest) = match body[0] & 0x0f {
+            0 => (0, [&[0; 3], &body[5..]].concat()),
+            1 => (1, body[5..].to_vec()),
+            3 => (1, [&[0; 3], &body[5..]].concat()),
+            _ => continue,
+        };
+        let head = [body[0] & 0x70 | 12, packet_type];
+        tracks.video(time, [&head[..], &rest].concat().into()).unwrap();
+    }
+    let legacy = drain(&mut tracks);
+    assert_eq!(self::frames(&legacy).len(), 15);
+}
+
+#[test]
+fn vp9_is_configured_by_its_keyframes() {
+    // A keyframe's header (profile 0, 96x64), then a frame that is none.
+    let key = b"\x91vp09\x82\x49\x83\x42\x00\x05\xf0\x03\xf0\x00";
+    let other = b"\xa3vp09\x86\x00\x00";
+    let mut tracks = Tracks::default();
+    assert_eq!(tracks.video(0, Bytes::from_static(other)), Err(TagError::NoHeader));
+    tracks.video(0, Bytes::from_static(b"\x90vp09\x01\0\0\0\0\x0a\x80\x02\x02\x02\0\0")).unwrap();
+    for (time, body) in [(0, &key[..]), (33, &other[..]), (66, &key[..])] {
+        tracks.video(time, Bytes::copy_from_slice(body)).unwrap();
+    }
+    let events = drain(&mut tracks);
+    assert!(matches!(&codecs(&events)[..], [Codec::Vp9(vp9)] if vp9.resolution.width == 96));
+    let keys: Vec<_> = frames(&events).iter().map(|frame| frame.keyframe).collect();
+    assert_eq!(keys, [true, false, true]);
+    let broken = Bytes::from_static(b"\x91vp09\x00");
+    assert!(matches!(tracks.video(99, broken), Err(TagError::Codec(_))));
 }
 
 #[test]
@@ -222,7 +317,13 @@ fn frames_without_their_codecs_header_are_refused() {
 #[test]
 fn headers_and_access_units_that_cannot_be_used_are_refused() {
     let mut tracks = Tracks::default();
-    for body in [&b"\x17\0\0\0\0"[..], b"\x17\0\0\0\0\x01\x64"] {
+    for body in [
+        &b"\x17\0\0\0\0"[..],
+        b"\x17\0\0\0\0\x01\x64",
+        b"\x1c\0\0\0\0\x01",
+        b"\x90av01",
+        b"\x90hvc1\x01\x02",
+    ] {
         let refused = tracks.video(0, Bytes::copy_from_slice(body));
         assert!(matches!(refused, Err(TagError::Codec(_))), "{body:?}: {refused:?}");
     }
