@@ -1,1 +1,6 @@
-//! Headwater.
+//! What the end-to-end tests share.
+//!
+//! Not here: the tests themselves (`tests/`), browsers (`e2e/`).
+
+pub mod conformance;
+pub mod paced;
