@@ -37,6 +37,9 @@ const AUDIO_BYTES: usize = 160;
 /// Ticks of 48 kHz in a packet of sound.
 const AUDIO_TICKS: i64 = 960;
 
+/// The first byte of an Opus packet of one frame of 20 ms, stereo (RFC 6716, 3.1).
+const OPUS_20_MS: u8 = 0xfc;
+
 /// Where to publish.
 #[derive(Clone)]
 pub struct Stage {
@@ -103,7 +106,11 @@ fn push(
     clock: Clock,
 ) -> anyhow::Result<()> {
     let mark = u8::try_from(at.ticks().rem_euclid(251)).unwrap_or(0);
-    let payload = Bytes::from(vec![mark; size]);
+    let mut payload = vec![mark; size];
+    if let Some(first) = payload.first_mut() {
+        *first = OPUS_20_MS;
+    }
+    let payload = Bytes::from(payload);
     let frame = RawFrame { pts: at, dts: at, keyframe, capture: None, payload };
     publisher.push(track, frame, clock.now())?;
     Ok(())

@@ -3,7 +3,7 @@
 //! Not here: the rules about playlists (`rules`).
 #![allow(clippy::disallowed_methods, reason = "driver: reads the clock")]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -82,7 +82,9 @@ pub async fn follow(
         complaints: Complaints::default(),
         fetched: HashMap::new(),
         order: VecDeque::new(),
+        read: HashSet::new(),
         init: None,
+        answers: Vec::new(),
     };
     let mut list = reader.playlist("").await?;
     reader.refusals(&list).await?;
@@ -90,6 +92,7 @@ pub async fn follow(
     while Instant::now() < until && !list.ended {
         list = reader.step(list).await?;
     }
+    reader.times();
     reader.outcome.complaints = reader.complaints.0;
     Ok(reader.outcome)
 }
@@ -103,7 +106,11 @@ struct Reader {
     /// Bytes by name.
     fetched: HashMap<String, Bytes>,
     order: VecDeque<String>,
+    /// Parts that were read.
+    read: HashSet<String>,
     init: Option<(String, Init)>,
+    /// Blocking answers: what was asked for, and when the answer was complete.
+    answers: Vec<(u64, u64, Instant)>,
 }
 
 impl Reader {
@@ -142,7 +149,7 @@ impl Reader {
     /// One round of a player: block for the next part, fetch what is new.
     async fn step(&mut self, before: Playlist) -> Result<Playlist, String> {
         let (msn, part) = before.next_part();
-        let delta = self.outcome.answered_after.len() % 2 == 1;
+        let delta = self.answers.len() % 2 == 1;
         let skip = if delta { "&_HLS_skip=YES" } else { "" };
         let query = format!("index.m3u8?_HLS_msn={msn}&_HLS_part={part}{skip}");
         let hint = before.hint.clone().unwrap_or_default();
@@ -155,7 +162,7 @@ impl Reader {
         self.complaints.unless(after.reaches(msn, part) || after.ended, || {
             format!("asked for part {part} of {msn}, answered at {:?}", after.last_part())
         });
-        self.time(&answer, msn, part);
+        self.answers.push((msn, part, answer.at));
         self.hint(&before, &after, &hint, &hinted);
         if got.skipped > 0 || delta {
             self.compare_with_full(&after).await?;
@@ -166,13 +173,15 @@ impl Reader {
         Ok(after)
     }
 
-    /// How long after the part's birth the answer was there. Where the segment ended without the
+    /// How long after its part's birth each answer was there. Where the segment ended without the
     /// part, the next segment's first part is what was waited for.
-    fn time(&mut self, answer: &Answer, msn: u64, part: u64) {
+    fn times(&mut self) {
         let Some(births) = &self.births else { return };
-        if let Some(birth) = births.of(msn, part).or_else(|| births.of(msn + 1, 0)) {
-            self.outcome.answered_after.push(answer.at.saturating_duration_since(birth));
-        }
+        let birth = |msn, part| births.of(msn, part).or_else(|| births.of(msn + 1, 0));
+        let after = |(msn, part, at): &(u64, u64, Instant)| {
+            birth(*msn, *part).map(|birth| at.saturating_duration_since(birth))
+        };
+        self.outcome.answered_after = self.answers.iter().filter_map(after).collect();
     }
 
     fn hint(&mut self, before: &Playlist, after: &Playlist, hint: &str, answer: &Answer) {
@@ -226,12 +235,15 @@ impl Reader {
         }
         for segment in list.all() {
             for part in &segment.parts {
+                if !self.read.insert(part.uri.clone()) {
+                    continue;
+                }
                 if !self.fetched.contains_key(&part.uri) {
                     let answer = self.get(&part.uri).await?;
                     self.media_answer(&part.uri, &answer);
-                    self.part(&part.uri, part.duration, part.independent, &answer.body);
-                    self.outcome.parts += 1;
                 }
+                self.part(&part.uri, part.duration, part.independent);
+                self.outcome.parts += 1;
             }
             let whole = !segment.uri.is_empty() && !segment.gap && !segment.parts.is_empty();
             if whole && !self.fetched.contains_key(&segment.uri) {
@@ -263,8 +275,10 @@ impl Reader {
     }
 
     /// A part must last as long as the playlist says, and begin as it says.
-    fn part(&mut self, name: &str, duration: f64, independent: bool, body: &Bytes) {
-        let Some((_, init)) = &self.init else { return };
+    fn part(&mut self, name: &str, duration: f64, independent: bool) {
+        let Some(((_, init), body)) = self.init.as_ref().zip(self.fetched.get(name)) else {
+            return;
+        };
         let fragments = match read_fragments(init, body) {
             Ok(fragments) => fragments,
             Err(error) => {
@@ -285,7 +299,7 @@ impl Reader {
     }
 
     async fn reports(&mut self, list: &Playlist) -> Result<(), String> {
-        if list.ended || self.outcome.parts % 7 != 0 {
+        if list.ended || !self.answers.len().is_multiple_of(7) {
             return Ok(());
         }
         for report in &list.reports {
@@ -306,8 +320,11 @@ impl Reader {
         Ok(())
     }
 
+    /// Another rendition's playlist, at a URI relative to this one's.
     async fn playlist_of(&self, uri: &str) -> Result<Playlist, String> {
-        Playlist::parse(self.get(uri).await?.text()?)
+        let above = self.folder.rsplit_once('/').map_or("", |(above, _)| above);
+        let name = uri.strip_prefix("../").ok_or_else(|| format!("{uri} is not relative"))?;
+        Playlist::parse(self.client.get(&format!("{above}/{name}")).await?.text()?)
     }
 
     /// Asks again for what was fetched a while ago: it must still be there, and the same.
