@@ -21,8 +21,8 @@ const SAME_JUMP_MICROS: i64 = 500_000;
 /// Jumps within a minute after which no timeline can be made.
 const JUMPS_MAX: u32 = 20;
 const JUMPS_WINDOW_MICROS: i64 = 60_000_000;
-/// Stamps beyond this (31 years) are nonsense.
-const STAMP_MAX_MICROS: i64 = 1_000_000_000_000_000;
+/// Stamps beyond this (126 years) are nonsense; WHIP's count from the Unix epoch.
+const STAMP_MAX_MICROS: i64 = 4_000_000_000_000_000;
 /// The first frame of a broadcast is put here, so that frames a little earlier have room.
 const HEAD_ROOM_MICROS: i64 = 1_000_000;
 /// The drift of the publisher's clock is taken every ten seconds …
