@@ -2,7 +2,7 @@
 //!
 //! Not here: the records' contents (`record`).
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::boxes::BoxWriter;
 use super::{Fmp4Error, record};
@@ -13,7 +13,7 @@ pub(super) fn sample_entry(codec: &Codec) -> Result<BytesMut, Fmp4Error> {
     Ok(match codec {
         Codec::H264(config) => visual(b"avc1", config.resolution, b"avcC", &record::avcc(config)?),
         Codec::H265(config) => visual(b"hvc1", config.resolution, b"hvcC", &record::hvcc(config)?),
-        Codec::Av1(config) => visual(b"av01", config.resolution, b"av1C", &record::av1c(config)),
+        Codec::Av1(config) => visual(b"av01", config.resolution, b"av1C", &config.to_av1c()),
         Codec::Vp9(config) => visual(b"vp09", config.resolution, b"vpcC", &record::vpcc(config)),
         Codec::Aac(config) => {
             let specific = u32::try_from(config.asc.len()).ok().filter(|&len| len <= ASC_BYTES_MAX);
@@ -33,7 +33,7 @@ pub(super) fn sample_entry(codec: &Codec) -> Result<BytesMut, Fmp4Error> {
 }
 
 /// `VisualSampleEntry` (ISO/IEC 14496-12 §12.1.3).
-fn visual(fourcc: &[u8; 4], size: Resolution, record: &[u8; 4], body: &Bytes) -> BytesMut {
+fn visual(fourcc: &[u8; 4], size: Resolution, record: &[u8; 4], body: &[u8]) -> BytesMut {
     let mut w = BoxWriter::with_capacity(96 + body.len());
     w.boxed(fourcc, |w| {
         w.zeros(6);

@@ -1,11 +1,10 @@
-//! Configuration records of video: the bodies of `avcC`, `hvcC`, `av1C` and `vpcC`.
+//! Configuration records of video: the bodies of `avcC`, `hvcC` and `vpcC`.
 //!
 //! Not here: the boxes around them (`entry`), reading of parameter sets (`codec`).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::codec::CodecError;
-use crate::codec::av1::Av1Config;
 use crate::codec::h264::H264Config;
 use crate::codec::h265::H265Config;
 use crate::codec::vp9::Vp9Config;
@@ -74,35 +73,7 @@ pub(super) fn hvcc(config: &H265Config) -> Result<Bytes, CodecError> {
     Ok(out.freeze())
 }
 
-/// `AV1CodecConfigurationRecord` (AV1 in ISOBMFF §2.3.3).
-pub(super) fn av1c(config: &Av1Config) -> Bytes {
-    const MARKER_AND_VERSION: u8 = 0x81;
-    let mut out = BytesMut::new();
-    out.put_u8(MARKER_AND_VERSION);
-    out.put_u8(config.profile << 5 | config.level & 0x1f);
-    out.put_u8(
-        config.tier << 7
-            | u8::from(config.bit_depth > 8) << 6
-            | u8::from(config.bit_depth == 12) << 5
-            | u8::from(config.monochrome) << 4
-            | u8::from(config.subsampling_x) << 3
-            | u8::from(config.subsampling_y) << 2
-            | config.chroma_sample_position & 3,
-    );
-    out.put_u8(0); // presentation delay: unknown
-    out.put_slice(&config.sequence_header);
-    out.freeze()
-}
-
-/// `VPCodecConfigurationRecord` (VP Codec ISO Media File Format Binding), a full box's body.
-pub(super) fn vpcc(config: &Vp9Config) -> Bytes {
-    const UNSPECIFIED: u8 = 2;
-    let mut out = BytesMut::new();
-    out.put_slice(&[1, 0, 0, 0, config.profile, config.level]);
-    out.put_u8(
-        config.bit_depth << 4 | config.chroma_subsampling << 1 & 0x0e | u8::from(config.full_range),
-    );
-    out.put_slice(&[UNSPECIFIED; 3]); // primaries, transfer, matrix
-    out.put_u16(0); // no initialisation data
-    out.freeze()
+/// `vpcC`, which is a full box of version 1.
+pub(super) fn vpcc(config: &Vp9Config) -> Vec<u8> {
+    [&[1, 0, 0, 0], config.to_vpcc().as_slice()].concat()
 }

@@ -126,7 +126,11 @@ fn every_codec_has_its_sample_entry_and_record() {
             }
         }
         assert_eq!(init.brands.contains(b"av01"), entry == b"av01");
-        assert!(!init.record.is_empty());
+        match record {
+            b"vpcC" => assert_eq!(init.record, [1, 0, 0, 0, 0, 31, 0x82, 2, 2, 2, 0, 0]),
+            b"av1C" => assert_eq!(init.record, [0x81, 5, 0x0c, 0, 0x0a, 1, 0]),
+            _ => assert!(!init.record.is_empty()),
+        }
     }
 }
 

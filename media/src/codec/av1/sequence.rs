@@ -144,8 +144,7 @@ fn colour(bits: &mut BitReader<'_>, profile: u8) -> Result<Colour, CodecError> {
     };
     let monochrome = profile != 1 && bits.flag()?;
     let described = bits.flag()?;
-    let code =
-        |bits: &mut BitReader<'_>| if described { bits.bits(8) } else { Ok(UNSPECIFIED) };
+    let code = |bits: &mut BitReader<'_>| if described { bits.bits(8) } else { Ok(UNSPECIFIED) };
     let (primaries, transfer, matrix) = (code(bits)?, code(bits)?, code(bits)?);
     let mut result = Colour { bit_depth, monochrome, subsampling: (true, true), position: 0 };
     if monochrome {
