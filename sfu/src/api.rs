@@ -285,16 +285,14 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
     Ok(socket)
 }
 
-/// The addresses this machine would send from: what a connected UDP socket tells, which sends
-/// nothing. The targets are documentation addresses (RFC 5737, RFC 3849), so this finds the
-/// addresses of the default routes; others belong into `public_addresses`.
+/// The addresses of this machine's interfaces. Without them the loopback address is advertised
+/// alone, which the operator is told.
 fn machine_addresses() -> Vec<IpAddr> {
-    let route = |from: &str, to: &str| {
-        let socket = UdpSocket::bind(from).ok()?;
-        socket.connect(to).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    };
-    let v4 = route("0.0.0.0:0", "192.0.2.1:9");
-    let v6 = route("[::]:0", "[2001:db8::1]:9");
-    v4.into_iter().chain(v6).filter(|ip| !ip.is_unspecified()).collect()
+    match if_addrs::get_if_addrs() {
+        Ok(interfaces) => interfaces.iter().map(if_addrs::Interface::ip).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "cannot list network interfaces; set public_addresses");
+            Vec::new()
+        }
+    }
 }

@@ -59,6 +59,7 @@ impl Run {
 pub(crate) struct Batch {
     socket: Rc<UdpSocket>,
     state: UdpSocketState,
+    dual_stack: bool,
     waiting: VecDeque<Run>,
     spare: Vec<Vec<u8>>,
 }
@@ -75,7 +76,8 @@ impl Batch {
                 tracing::debug!(%error, "the socket's buffer cannot be set");
             }
         }
-        Ok(Self { socket, state, waiting: VecDeque::new(), spare: Vec::new() })
+        let dual_stack = socket.local_addr()?.is_ipv6();
+        Ok(Self { socket, state, dual_stack, waiting: VecDeque::new(), spare: Vec::new() })
     }
 
     /// Whether anything waits for the socket to become writable.
@@ -155,12 +157,20 @@ impl Batch {
     }
 
     fn send_run(&self, run: &Run) -> io::Result<()> {
+        let (destination, src_ip) = match run.destination {
+            // A dual-stack socket takes IPv4 addresses in their mapped form, and picks the
+            // source by itself.
+            SocketAddr::V4(v4) if self.dual_stack => {
+                (SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()), None)
+            }
+            other => (other, run.from),
+        };
         let transmit = |contents| Transmit {
-            destination: run.destination,
+            destination,
             ecn: None,
             contents,
             segment_size: (run.count > 1).then_some(run.segment),
-            src_ip: run.from,
+            src_ip,
         };
         let send = |transmit: &Transmit<'_>| {
             self.socket.try_io(Interest::WRITABLE, || {

@@ -57,6 +57,8 @@ impl Keyframes {
         if !self.pending {
             self.last_own = Some(now);
         }
+        // An encoder begins with a keyframe: as good as one that was asked for.
+        self.last_request.get_or_insert(now);
         self.pending = false;
         self.wished = false;
         self.lost = false;
@@ -125,6 +127,13 @@ mod tests {
     fn a_browser_is_asked_at_once_and_then_exactly_at_the_interval() {
         let (mut k, start) = keyframes();
         assert_eq!(requests(&mut k, start, 6_500, Some(60)), [0, 2_000, 4_000, 6_000]);
+    }
+
+    #[test]
+    fn a_stream_that_begins_with_a_keyframe_is_not_asked_for_another_at_once() {
+        let (mut k, start) = keyframes();
+        k.arrived(start);
+        assert!(!k.poll(start) && !k.poll(start + 1_999 * MS));
     }
 
     #[test]

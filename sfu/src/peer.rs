@@ -49,7 +49,6 @@ impl Now {
 /// A datagram (or TCP frame) to be sent.
 pub(crate) struct Outgoing {
     pub(crate) tcp: bool,
-    pub(crate) source: SocketAddr,
     pub(crate) destination: SocketAddr,
     pub(crate) contents: DatagramSend,
 }
@@ -350,7 +349,6 @@ impl Peer {
                 }
                 Ok(Output::Transmit(transmit)) => out.push(Outgoing {
                     tcp: transmit.proto != Protocol::Udp,
-                    source: transmit.source,
                     destination: transmit.destination,
                     contents: transmit.contents,
                 }),
@@ -377,11 +375,9 @@ impl Peer {
 
     fn event(&mut self, event: Event, now: Now) -> Result<(), CloseReason> {
         match &event {
-            Event::Connected => {
-                if self.is_half_open() {
-                    self.state = State::Connected;
-                    self.counters.connected.store(1, Ordering::Relaxed);
-                }
+            Event::Connected if self.is_half_open() => {
+                self.state = State::Connected;
+                self.counters.connected.store(1, Ordering::Relaxed);
             }
             Event::Closed => return Err(CloseReason::PeerClosed),
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
@@ -436,7 +432,6 @@ impl Peer {
                 match output {
                     Output::Transmit(transmit) => out.push(Outgoing {
                         tcp: transmit.proto != Protocol::Udp,
-                        source: transmit.source,
                         destination: transmit.destination,
                         contents: transmit.contents,
                     }),
@@ -448,7 +443,8 @@ impl Peer {
         self.rtc.disconnect();
     }
 
-    fn finish(&mut self, reason: CloseReason) {
+    /// Ends the session without a word to the peer.
+    pub(crate) fn finish(&mut self, reason: CloseReason) {
         if self.closed().is_some() {
             return;
         }

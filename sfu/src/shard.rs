@@ -23,7 +23,7 @@ use crate::error::{CloseReason, SfuError};
 use crate::fanout::Feeds;
 use crate::frames::{PlayTracks, PublisherSink};
 use crate::metrics;
-use crate::peer::{Engine, Now, Outgoing, Peer, Role};
+use crate::peer::{Engine, Made, Now, Outgoing, Peer, Role};
 use crate::publisher::Publisher;
 use crate::sdp::{self, Fragment, Offer};
 use crate::shared::{Listed, Shared};
@@ -197,21 +197,11 @@ impl Shard {
         counters: Arc<SessionCounters>,
         now: Now,
     ) -> Result<(Key, Accepted), SfuError> {
-        let (engine, config) = (Arc::clone(&self.engine), Arc::clone(&self.config));
-        let candidates = self.candidates.clone();
-        let listed = Arc::clone(&counters);
-        let accept = || Peer::accept(&engine, &config, &candidates, offer, role, counters, now);
-        let made = catch_unwind(AssertUnwindSafe(accept)).unwrap_or_else(|_| {
-            tracing::error!(%session, "the engine panicked over an offer");
-            Err(SfuError::MalformedSdp(String::from("the engine cannot take it")))
-        })?;
         self.shared.reserve(self.index)?;
-        let kind = made.peer.kind();
-        if !self.shared.list_session(session, Listed { kind, worker: self.index, counters: listed })
-        {
+        let made = self.make(offer, role, session, &counters, now).inspect_err(|_| {
             self.shared.release(self.index, true);
-            return Err(SfuError::SessionExists);
-        }
+        })?;
+        let kind = made.peer.kind();
         metrics::session_opened(kind);
         let key = self.next_key;
         self.next_key += 1;
@@ -235,6 +225,31 @@ impl Shard {
         Ok((key, Accepted { sdp: made.sdp, etag, warnings: Vec::new(), closed }))
     }
 
+    /// Lets the engine accept the offer, and lists the session.
+    fn make(
+        &self,
+        offer: Offer,
+        role: Role,
+        session: SessionId,
+        counters: &Arc<SessionCounters>,
+        now: Now,
+    ) -> Result<Made, SfuError> {
+        let accept = || {
+            let counters = Arc::clone(counters);
+            Peer::accept(&self.engine, &self.config, &self.candidates, offer, role, counters, now)
+        };
+        let made = catch_unwind(AssertUnwindSafe(accept)).unwrap_or_else(|_| {
+            tracing::error!(%session, "the engine panicked over an offer");
+            Err(SfuError::MalformedSdp(String::from("the engine cannot take it")))
+        })?;
+        let (kind, counters) = (made.peer.kind(), Arc::clone(counters));
+        if self.shared.list_session(session, Listed { kind, worker: self.index, counters }) {
+            Ok(made)
+        } else {
+            Err(SfuError::SessionExists)
+        }
+    }
+
     /// Runs `work` on a peer and takes care of what follows. A panic in the engine ends that
     /// session alone.
     pub(crate) fn with<R>(
@@ -251,7 +266,13 @@ impl Shard {
             Ok(result) => Some(result),
             Err(_) => {
                 tracing::error!(session = %slot.session, "the engine panicked; session dropped");
-                self.remove(key, CloseReason::Protocol(String::from("the engine failed")));
+                let reason = CloseReason::Protocol(String::from("the engine failed"));
+                // The sink hears of the end, unless it is what panics.
+                let finish = || slot.peer.finish(reason.clone());
+                if catch_unwind(AssertUnwindSafe(finish)).is_err() {
+                    tracing::error!(session = %slot.session, "the session's sink panicked");
+                }
+                self.remove(key, reason);
                 return None;
             }
         };

@@ -1,5 +1,10 @@
 //! Viewers over real loopback sockets: frames on the bus, the same frames at the player.
-#![allow(clippy::disallowed_methods, reason = "tests drive sockets and clocks")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests drive sockets and clocks"
+)]
 
 mod client;
 
@@ -495,7 +500,7 @@ async fn picture_and_sound_share_a_clock_in_sender_reports() {
     let end = Instant::now() + PATIENCE;
     while newest.iter().any(Option::is_none) {
         assert!(Instant::now() < end, "no sender reports");
-        let key = video.frames % 50 == 0;
+        let key = video.frames.is_multiple_of(50);
         video.write(key);
         audio.write(key);
         pass(&mut client, FRAME).await;
@@ -512,4 +517,120 @@ async fn picture_and_sound_share_a_clock_in_sender_reports() {
     let (v, a) = (newest[0].unwrap(), newest[1].unwrap());
     assert!((v - a).abs() < 30_000.0, "{} ms apart", (v - a) / 1e3);
     assert!(v.abs() < 100_000.0, "{} ms from the truth", v / 1e3);
+}
+
+#[tokio::test]
+async fn a_viewer_over_tcp_gets_every_frame() {
+    let server = sfu(|_| {});
+    let broadcast = broadcast();
+    let mut video = Source::new(&broadcast, "video", h264(0));
+    video.write(true);
+    let mut client = Client::tcp(RtcConfig::new(), server.addresses()[0]).await;
+    let (_, offer, pending) = client.offer(&RECEIVE[..1]);
+    let tracks = PlayTracks { video: Some(video.track()), audio: None };
+    let answer = server.play(&offer.to_sdp_string(), session(1), tracks).await.unwrap();
+    client.answer(pending, &answer.sdp);
+    client.run_until("connected", |c| c.rtc.is_connected()).await;
+    let mut got = 0;
+    for _ in 0..50 {
+        video.write(false);
+        pass(&mut client, FRAME).await;
+        got += media(&mut client).len();
+    }
+    client
+        .run_until("all frames", |c| {
+            got += media(c).len();
+            got == 51
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn tcp_connections_without_a_session_are_closed() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = sfu(|c| c.handshake_timeout = Duration::from_millis(300));
+    for frame in [&b"\x00\x05hello"[..], b"\xff\xff", b"GET / HTTP/1.1\r\n\r\n", b"", b"\x00"] {
+        let mut stream = tokio::net::TcpStream::connect(server.addresses()[0]).await.unwrap();
+        stream.write_all(frame).await.unwrap();
+        let closed = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 10])).await.unwrap();
+        assert!(matches!(closed, Ok(0) | Err(_)), "{frame:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_backlog_that_is_too_long_is_left_out_and_a_keyframe_asked_for() {
+    let server = sfu(|c| c.viewer_queue_frames = 20);
+    let broadcast = broadcast();
+    let mut video = Source::new(&broadcast, "video", vp8());
+    let mut wishes = video.track().keyframe_wishes();
+    video.write(true);
+    for _ in 0..30 {
+        video.write(false);
+    }
+    wishes.mark_unchanged();
+    let (mut client, _, _) =
+        join(&server, 1, &RECEIVE[..1], Some(video.track()), None, RtcConfig::new()).await;
+    client.run_until("the wish", |_| wishes.has_changed().unwrap()).await;
+    for _ in 0..5 {
+        video.write(false);
+        pass(&mut client, FRAME).await;
+    }
+    assert!(media(&mut client).is_empty());
+    let expected = video.write(true);
+    let mut got = Vec::new();
+    client
+        .run_until("the keyframe", |c| {
+            got.extend(media(c));
+            !got.is_empty()
+        })
+        .await;
+    assert_eq!(*got[0].data, *expected);
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_let_go() {
+    let server = sfu(|c| c.idle_timeout = Duration::from_millis(500));
+    let broadcast = broadcast();
+    let mut video = Source::new(&broadcast, "video", vp8());
+    video.write(true);
+    let (_client, _, answer) =
+        join(&server, 1, &RECEIVE[..1], Some(video.track()), None, RtcConfig::new()).await;
+    let reason = tokio::time::timeout(PATIENCE, answer.closed).await.unwrap().unwrap();
+    assert_eq!(reason, CloseReason::IdleTimeout);
+    assert!(server.stats().is_empty());
+}
+
+#[tokio::test]
+async fn viewers_of_several_workers_see_the_same_stream() {
+    let server = sfu(|c| c.workers = 2);
+    let broadcast = broadcast();
+    let mut video = Source::new(&broadcast, "video", vp9());
+    video.write(true);
+    let mut clients = Vec::new();
+    for n in 0..6 {
+        let (client, _, _) =
+            join(&server, n, &RECEIVE[..1], Some(video.track()), None, RtcConfig::new()).await;
+        clients.push((client, Vec::new()));
+    }
+    let mut expected = Vec::new();
+    for i in 0..40 {
+        expected.push(video.write(i == 20));
+        for (client, got) in &mut clients {
+            pass(client, Duration::from_millis(3)).await;
+            got.extend(media(client));
+        }
+    }
+    let workers: Vec<usize> = server.stats().iter().map(|s| s.worker).collect();
+    assert_eq!(workers.iter().filter(|w| **w == 0).count(), 3, "{workers:?}");
+    for (client, got) in &mut clients {
+        client
+            .run_until("all frames", |c| {
+                got.extend(media(c));
+                got.len() >= 41
+            })
+            .await;
+        let tail: Vec<_> = got.iter().rev().take(40).rev().collect();
+        assert!(tail.iter().zip(&expected).all(|(data, expected)| *data.data == **expected));
+        assert!(got.iter().all(|data| data.contiguous));
+    }
 }

@@ -1,5 +1,10 @@
 //! Publishers over real loopback sockets: offer, ICE, DTLS, frames at the sink.
-#![allow(clippy::disallowed_methods, reason = "tests drive sockets and clocks")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests drive sockets and clocks"
+)]
 
 mod client;
 
@@ -162,7 +167,7 @@ async fn h264_vp8_and_opus_frames_arrive_whole_and_on_one_timeline() {
 }
 
 #[tokio::test]
-async fn a_publisher_is_asked_for_a_keyframe_at_the_start_and_at_the_interval() {
+async fn a_publisher_is_asked_for_a_keyframe_at_the_interval() {
     let server = sfu(|c| c.keyframe_interval = Duration::from_millis(300));
     let mut publishing = Publishing::start(&server, RtcConfig::new(), 1).await;
     let (mut asked, mut key) = (0, true);
@@ -335,4 +340,103 @@ async fn offers_that_cannot_be_used_are_refused() {
     let none = server.publish(&offer.to_sdp_string(), session(1), sink().0).await;
     assert!(matches!(none, Err(SfuError::NotAcceptable(_))));
     assert!(server.stats().is_empty());
+}
+
+#[tokio::test]
+async fn simulcast_layers_arrive_by_their_rids() {
+    use str0m::media::{Simulcast, SimulcastLayer};
+    let server = sfu(|_| {});
+    let mut client = Client::new(RtcConfig::new()).await;
+    let mut layers = Simulcast::new();
+    for rid in ["l", "h"] {
+        layers.add_send_layer(SimulcastLayer::new(rid));
+    }
+    let mut api = client.rtc.sdp_api();
+    let direction = Direction::SendOnly;
+    let mid = api.add_media(MediaKind::Video, direction, None, None, Some(layers));
+    let (offer, pending) = api.apply().unwrap();
+    let (sink, heard) = sink();
+    let answer = server.publish(&offer.to_sdp_string(), session(1), sink).await.unwrap();
+    assert!(answer.sdp.contains("a=simulcast:recv"), "{}", answer.sdp);
+    client.answer(pending, &answer.sdp);
+    client.run_until("connected", |c| c.rtc.is_connected()).await;
+    let mut got = Vec::new();
+    for n in 0..30u8 {
+        for (rid, size) in [("l", 500), ("h", 4_000)] {
+            let writer = client.rtc.writer(mid).unwrap().rid(rid.into());
+            let vp8 = |p: &&str0m::format::PayloadParams| p.spec().codec == Codec::Vp8;
+            let pt = writer.payload_params().find(vp8).unwrap().pt();
+            let time = MediaTime::new(u64::from(n) * 3_000, Frequency::NINETY_KHZ);
+            let data = encoded(Codec::Vp8, n, n == 0, size);
+            writer.write(pt, Instant::now(), time, data).unwrap();
+            client.step(Duration::from_millis(5)).await;
+        }
+        got.extend(frames(&heard));
+    }
+    let end = Instant::now() + PATIENCE;
+    while got.len() < 60 && Instant::now() < end {
+        client.step(Duration::from_millis(5)).await;
+        got.extend(frames(&heard));
+    }
+    for (rid, size) in [("l", 500), ("h", 4_000)] {
+        let of = got.iter().filter(|f| f.track.rid.as_deref() == Some(rid));
+        let sizes: Vec<usize> = of.map(|f| f.data.len()).collect();
+        assert_eq!(sizes, [size; 30], "layer {rid}");
+    }
+    let requests = client.events.iter().filter_map(|event| match event {
+        Event::KeyframeRequest(request) => Some(request.rid),
+        _ => None,
+    });
+    let rids: Vec<_> = requests.collect();
+    assert!(rids.iter().all(Option::is_some), "{rids:?}");
+}
+
+#[tokio::test]
+async fn mangled_offers_are_refused_and_never_harm_the_worker() {
+    let server = sfu(|c| c.half_open_max = 10_000);
+    let mut client = Client::new(RtcConfig::new()).await;
+    let (_, offer, _) = client.offer(&AV);
+    let good = offer.to_sdp_string();
+    let lines: Vec<&str> = good.lines().collect();
+    let mut seed = 99u64;
+    let mut random = move |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let mut refused = 0;
+    for n in 0..400u32 {
+        let mut mangled: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        for _ in 0..=random(3) {
+            let at = random(mangled.len());
+            match random(4) {
+                0 => {
+                    mangled.remove(at);
+                }
+                1 => {
+                    let line = mangled[at].clone();
+                    let to = random(mangled.len());
+                    mangled.insert(to, line);
+                }
+                2 => {
+                    let digit = char::from(b'0' + random(10) as u8);
+                    mangled[at] =
+                        mangled[at].replace(|c: char| c.is_ascii_digit(), &digit.to_string());
+                }
+                _ => {
+                    let keep = random(mangled[at].len().max(1));
+                    mangled[at].truncate(keep);
+                }
+            }
+        }
+        let id = headwater_media::SessionId::from_random(u128::from(n).to_be_bytes());
+        let text = mangled.join("\r\n") + "\r\n";
+        match server.publish(&text, id, sink().0).await {
+            Ok(_) => assert!(server.close(id, CloseReason::Requested).await),
+            Err(SfuError::MalformedSdp(_) | SfuError::NotAcceptable(_)) => refused += 1,
+            Err(other) => panic!("{other}\n{text}"),
+        }
+    }
+    assert!((50..400).contains(&refused), "{refused} refused");
+    assert!(server.stats().is_empty());
+    server.publish(&good, session(1), sink().0).await.unwrap();
 }

@@ -1,5 +1,11 @@
 //! A WebRTC client for tests: a second str0m engine over a real loopback socket.
-#![allow(dead_code, clippy::disallowed_methods, reason = "each test binary uses a part; a driver")]
+#![allow(
+    dead_code,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test binary uses a part; a driver"
+)]
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,9 +15,10 @@ use headwater_media::SessionId;
 use headwater_sfu::{Sfu, SfuConfig};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::media::{Direction, MediaKind, Mid};
-use str0m::net::{Protocol, Receive};
+use str0m::net::{Protocol, Receive, TcpType};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
 
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,9 +35,61 @@ pub(crate) fn sfu(change: impl FnOnce(&mut SfuConfig)) -> Sfu {
     Sfu::start(config).unwrap()
 }
 
+enum Link {
+    Udp(UdpSocket),
+    /// A connection, and what came of a frame that is not whole yet.
+    Tcp(TcpStream, Vec<u8>),
+}
+
+impl Link {
+    fn protocol(&self) -> Protocol {
+        match self {
+            Self::Udp(_) => Protocol::Udp,
+            Self::Tcp(..) => Protocol::Tcp,
+        }
+    }
+
+    async fn send(&mut self, data: &[u8], to: SocketAddr) {
+        match self {
+            Self::Udp(socket) => {
+                socket.send_to(data, to).await.unwrap();
+            }
+            Self::Tcp(stream, _) => {
+                let size = u16::try_from(data.len()).unwrap().to_be_bytes();
+                stream.write_all(&[&size[..], data].concat()).await.unwrap();
+            }
+        }
+    }
+
+    /// The next datagram; loses nothing when it is dropped while waiting.
+    async fn receive(&mut self) -> (Vec<u8>, SocketAddr) {
+        match self {
+            Self::Udp(socket) => {
+                let mut buffer = vec![0; 2_000];
+                let (size, source) = socket.recv_from(&mut buffer).await.unwrap();
+                buffer.truncate(size);
+                (buffer, source)
+            }
+            Self::Tcp(stream, partial) => loop {
+                if let Some((size, rest)) = partial.split_first_chunk::<2>() {
+                    let size = usize::from(u16::from_be_bytes(*size));
+                    if let Some((frame, rest)) = rest.split_at_checked(size) {
+                        let frame = frame.to_vec();
+                        *partial = rest.to_vec();
+                        return (frame, stream.peer_addr().unwrap());
+                    }
+                }
+                if stream.read_buf(partial).await.unwrap() == 0 {
+                    std::future::pending::<()>().await;
+                }
+            },
+        }
+    }
+}
+
 pub(crate) struct Client {
     pub(crate) rtc: Rtc,
-    socket: UdpSocket,
+    link: Link,
     address: SocketAddr,
     pub(crate) events: VecDeque<Event>,
     pub(crate) connected: bool,
@@ -48,11 +107,24 @@ impl Client {
     pub(crate) async fn new(config: RtcConfig) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
+        let candidate = Candidate::host(address, "udp").unwrap();
+        Self::over(config, Link::Udp(socket), address, candidate)
+    }
+
+    /// A client that can only do ICE-TCP.
+    pub(crate) async fn tcp(config: RtcConfig, server: SocketAddr) -> Self {
+        let stream = TcpStream::connect(server).await.unwrap();
+        let address = stream.local_addr().unwrap();
+        let builder = Candidate::builder().tcp().host(address).tcptype(TcpType::Active);
+        Self::over(config, Link::Tcp(stream, Vec::new()), address, builder.build().unwrap())
+    }
+
+    fn over(config: RtcConfig, link: Link, address: SocketAddr, candidate: Candidate) -> Self {
         let mut rtc = config.build(Instant::now());
-        rtc.add_local_candidate(Candidate::host(address, "udp").unwrap());
+        rtc.add_local_candidate(candidate);
         Self {
             rtc,
-            socket,
+            link,
             address,
             events: VecDeque::new(),
             connected: false,
@@ -90,11 +162,11 @@ impl Client {
                 Output::Timeout(at) => return at,
                 Output::Transmit(t) => {
                     self.sent += 1;
-                    if self.lose_every > 0 && self.sent % self.lose_every == 0 {
+                    if self.lose_every > 0 && self.sent.is_multiple_of(self.lose_every) {
                         self.lost += 1;
                         continue;
                     }
-                    self.socket.send_to(&t.contents, t.destination).await.unwrap();
+                    self.link.send(&t.contents, t.destination).await;
                 }
                 Output::Event(event) => {
                     self.connected |= matches!(event, Event::Connected);
@@ -107,17 +179,19 @@ impl Client {
     /// Runs for at most `span`, or until something came from the network.
     pub(crate) async fn step(&mut self, span: Duration) {
         let at = self.drain().await.min(Instant::now() + span);
-        let mut buffer = [0; 2_000];
-        let received = tokio::time::timeout_at(at.into(), self.socket.recv_from(&mut buffer)).await;
+        let received = tokio::time::timeout_at(at.into(), self.link.receive()).await;
         let now = Instant::now();
-        if let Ok(Ok((size, source))) = received {
+        if let Ok((datagram, source)) = received {
             self.received += 1;
-            if self.connected && self.drop_every > 0 && self.received % self.drop_every == 0 {
+            if self.connected
+                && self.drop_every > 0
+                && self.received.is_multiple_of(self.drop_every)
+            {
                 self.dropped += 1;
                 return;
             }
             let receive =
-                Receive::new(Protocol::Udp, source, self.address, &buffer[..size]).unwrap();
+                Receive::new(self.link.protocol(), source, self.address, &datagram).unwrap();
             self.rtc.handle_input(Input::Receive(now, receive)).unwrap();
         } else {
             self.rtc.handle_input(Input::Timeout(now)).unwrap();
