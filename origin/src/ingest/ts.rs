@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use headwater_media::codec::aac::AacConfig;
 use headwater_media::codec::aac::adts::{AdtsFrame, AdtsFrames};
 use headwater_media::codec::opus::{OpusConfig, packet_duration_samples};
-use headwater_media::codec::{CodecError, h264};
+use headwater_media::codec::{CodecError, h264, h265};
 use headwater_media::ts::{DemuxOptions, Demuxer, Event, LostReason, OpusUnits, Pes, StreamCodec};
 use headwater_media::{ClockRate, Codec, MediaDuration, MediaKind, MediaTime, WallTime};
 use metrics::counter;
@@ -52,19 +52,20 @@ struct Stream {
 
 enum Parser {
     H264(Box<h264::AccessUnits>),
+    H265(Box<h265::AccessUnits>),
     Aac(AdtsStream),
     /// Channels; configured or not.
     Opus(u8, bool),
 }
 
 impl Parser {
-    fn new(codec: StreamCodec) -> Option<Self> {
-        Some(match codec {
+    fn new(codec: StreamCodec) -> Self {
+        match codec {
             StreamCodec::H264 => Self::H264(Box::default()),
-            StreamCodec::H265 => return None,
+            StreamCodec::H265 => Self::H265(Box::default()),
             StreamCodec::AacAdts => Self::Aac(AdtsStream::default()),
             StreamCodec::Opus { channels } => Self::Opus(channels, false),
-        })
+        }
     }
 }
 
@@ -137,15 +138,11 @@ impl TsIngest {
     }
 
     fn begin(&mut self, pid: u16, codec: StreamCodec) -> Result<(), PushError> {
-        let Some(parser) = Parser::new(codec) else {
-            self.warn("ts-h265", format!("H.265 on PID {pid} was left out: publish H.264"));
-            return Ok(());
-        };
         let replaces = |stream: &&mut Stream| stream.ended && stream.codec == codec;
         if let Some(stream) = self.streams.iter_mut().find(replaces) {
             stream.pid = pid;
             stream.ended = false;
-            stream.parser = parser;
+            stream.parser = Parser::new(codec);
             return Ok(());
         }
         if self.streams.len() >= STREAMS_MAX {
@@ -158,6 +155,7 @@ impl TsIngest {
         let kind = if codec.is_video() { MediaKind::Video } else { MediaKind::Audio };
         match self.publisher.add_track(kind) {
             Ok(track) => {
+                let parser = Parser::new(codec);
                 self.streams.push(Stream { pid, codec, track, parser, ended: false });
                 Ok(())
             }
@@ -198,6 +196,10 @@ impl TsIngest {
             Parser::H264(units) => {
                 let unit = units.annex_b(&pes.data);
                 self.video(track, &pes, unit.map(|unit| Unit::from(unit, Codec::H264)), now)
+            }
+            Parser::H265(units) => {
+                let unit = units.annex_b(&pes.data);
+                self.video(track, &pes, unit.map(|unit| Unit::from(unit, Codec::H265)), now)
             }
             Parser::Aac(adts) => {
                 let found = adts.push(&pes);

@@ -15,7 +15,7 @@ fn scratch(name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ffmpeg_reads_what_ffmpeg_publishes_plain_and_encrypted() {
-    for (video, secret) in [(Video::H264, ""), (Video::H264, "32"), (Video::H264, "16")] {
+    for (video, secret) in [(Video::H264, ""), (Video::H264, "32"), (Video::H265, "16")] {
         let world = World::start((!secret.is_empty()).then_some(SECRET));
         let options = if secret.is_empty() {
             String::new()
