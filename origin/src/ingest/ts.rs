@@ -287,8 +287,6 @@ impl TsIngest {
 
     fn warn(&mut self, key: &'static str, text: String) {
         if self.warned.insert(key) {
-            let stream = self.publisher.broadcast().name();
-            tracing::warn!(%stream, session = %self.publisher.session(), text);
             self.publisher.warn(key, text);
         }
     }
@@ -422,3 +420,7 @@ fn opus(pes: &Pes, channels: u8, configured: &mut bool) -> AudioFound {
     }
     found
 }
+
+#[cfg(test)]
+#[path = "ts_tests.rs"]
+mod tests;
