@@ -1,76 +1,47 @@
-//! Configuration records of video: the bodies of `avcC`, `hvcC` and `vpcC`.
+//! Configuration records of video: the bodies of `avcC`, `hvcC` and `vpcC`, which the codecs'
+//! configurations write, checked for what their fields can hold.
 //!
 //! Not here: the boxes around them (`entry`), reading of parameter sets (`codec`).
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::codec::CodecError;
 use crate::codec::h264::H264Config;
 use crate::codec::h265::H265Config;
 use crate::codec::vp9::Vp9Config;
 
-/// Reserved bits that are ones.
-const RESERVED_6: u8 = 0xfc;
-const RESERVED_5: u8 = 0xf8;
-/// Frames carry lengths of four bytes; records say one less.
-const LENGTH_SIZE_MINUS_ONE: u8 = 3;
+/// Counts of parameter sets: five bits, eight bits, sixteen bits.
+const AVCC_SPS_MAX: usize = 31;
+const AVCC_PPS_MAX: usize = 255;
+const HVCC_SETS_MAX: usize = 65_535;
+/// Bytes of a parameter set: a length of sixteen bits.
+const SET_BYTES_MAX: usize = 65_535;
 
-fn invalid(what: &'static str, value: usize) -> CodecError {
-    CodecError::Invalid { what, value: value as u64 }
+/// Whether these sets fit a record that holds at most `max`.
+fn check(sets: &[Bytes], max: usize) -> Result<(), CodecError> {
+    let invalid = |what, value: usize| Err(CodecError::Invalid { what, value: value as u64 });
+    if sets.len() > max {
+        return invalid("number of parameter sets", sets.len());
+    }
+    match sets.iter().find(|set| set.len() > SET_BYTES_MAX) {
+        Some(set) => invalid("length of a parameter set", set.len()),
+        None => Ok(()),
+    }
 }
 
-/// The length of a parameter set in 16 bits.
-fn length(set: &[u8]) -> Result<u16, CodecError> {
-    u16::try_from(set.len()).map_err(|_| invalid("length of a parameter set", set.len()))
+/// `avcC` (ISO/IEC 14496-15 §5.3.3.1).
+pub(super) fn avcc(config: &H264Config) -> Result<Vec<u8>, CodecError> {
+    check(&config.sps, AVCC_SPS_MAX)?;
+    check(&config.pps, AVCC_PPS_MAX)?;
+    Ok(config.to_avcc())
 }
 
-/// Parameter sets with their lengths.
-fn put_sets(out: &mut BytesMut, sets: &[Bytes]) -> Result<(), CodecError> {
-    for set in sets {
-        out.put_u16(length(set)?);
-        out.put_slice(set);
+/// `hvcC` (ISO/IEC 14496-15 §8.3.3.1).
+pub(super) fn hvcc(config: &H265Config) -> Result<Vec<u8>, CodecError> {
+    for sets in [&config.vps, &config.sps, &config.pps] {
+        check(sets, HVCC_SETS_MAX)?;
     }
-    Ok(())
-}
-
-/// `avcC`, after a look whether its counts and lengths hold what the configuration has.
-pub(super) fn avcc(config: &H264Config) -> Result<Bytes, CodecError> {
-    const SPS_MAX: usize = 31;
-    const PPS_MAX: usize = 255;
-    let (sps, pps) = (config.sps.len(), config.pps.len());
-    if sps > SPS_MAX {
-        return Err(invalid("number of sequence parameter sets", sps));
-    }
-    if pps > PPS_MAX {
-        return Err(invalid("number of picture parameter sets", pps));
-    }
-    config.sps.iter().chain(&config.pps).try_for_each(|set| length(set).map(|_| ()))?;
-    Ok(config.to_avcc().into())
-}
-
-/// `HEVCDecoderConfigurationRecord` (ISO/IEC 14496-15 §8.3.3.1), of one temporal layer and with
-/// all parameter sets in it.
-pub(super) fn hvcc(config: &H265Config) -> Result<Bytes, CodecError> {
-    const NESTED_ONE_LAYER: u8 = 1 << 3 | 1 << 2;
-    const COMPLETE: u8 = 0x80;
-    let mut out = BytesMut::new();
-    out.put_u8(1);
-    out.put_slice(&config.profile_tier_level);
-    out.put_u16(0xf000); // no smallest spatial segmentation
-    out.put_u8(RESERVED_6); // parallelism: unknown
-    out.put_u8(RESERVED_6 | config.chroma_format & 3);
-    out.put_u8(RESERVED_5 | config.bit_depth_luma.saturating_sub(8) & 7);
-    out.put_u8(RESERVED_5 | config.bit_depth_chroma.saturating_sub(8) & 7);
-    out.put_u16(0); // frame rate: unspecified
-    out.put_u8(NESTED_ONE_LAYER | LENGTH_SIZE_MINUS_ONE);
-    out.put_u8(3);
-    for (unit_type, sets) in [(32, &config.vps), (33, &config.sps), (34, &config.pps)] {
-        out.put_u8(COMPLETE | unit_type);
-        let count = u16::try_from(sets.len());
-        out.put_u16(count.map_err(|_| invalid("number of parameter sets", sets.len()))?);
-        put_sets(&mut out, sets)?;
-    }
-    Ok(out.freeze())
+    Ok(config.to_hvcc())
 }
 
 /// `vpcC`, which is a full box of version 1.
