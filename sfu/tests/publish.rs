@@ -1,4 +1,5 @@
 //! Publishers over real loopback sockets: offer, ICE, DTLS, frames at the sink.
+//! Not here: viewers (`play`).
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
 //! A WebRTC client for tests: a second str0m engine over a real loopback socket.
+//! Not here: what is tested.
 #![allow(
     dead_code,
     clippy::disallowed_methods,
