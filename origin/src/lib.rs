@@ -4,8 +4,10 @@
 
 pub mod auth;
 pub mod clock;
+pub mod demo;
 pub mod http;
 pub mod ingest;
 pub mod packager;
 pub mod sessions;
 pub mod streams;
+pub mod transcode;

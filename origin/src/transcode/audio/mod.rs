@@ -1,0 +1,241 @@
+//! The audio bridge: Opus of AAC for WebRTC, AAC of Opus for players that know no Opus.
+//!
+//! A bridge lives while somebody listens and for a while after, and its product is one more
+//! audio track of the broadcast, cut into the same groups. Not here: the conversion itself
+//! (`converter`), the codecs (`codecs`).
+
+mod codecs;
+mod converter;
+mod demand;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use headwater_media::{
+    Broadcast, BroadcastState, Item, MediaKind, Start, StreamName, Track, TrackName,
+};
+use parking_lot::Mutex;
+
+pub use self::codecs::AudioTarget;
+use self::converter::Converter;
+pub use self::demand::HlsAudio;
+use crate::clock::Clock;
+
+/// Settings of the bridge.
+#[derive(Clone, Debug)]
+pub struct AudioOptions {
+    /// How long a bridge lives on after its last listener (30 s).
+    pub linger: Duration,
+    /// Part duration aimed at, as for all tracks.
+    pub part_target: Duration,
+    /// Bits a second of what is made, in either codec (128 kb/s).
+    pub bitrate_bps: u32,
+    /// Bridges at once (`[limits] audio_bridges`, 256): each costs about a hundredth of a core.
+    pub bridges_max: usize,
+}
+
+impl Default for AudioOptions {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_secs(30),
+            part_target: Duration::from_millis(200),
+            bitrate_bps: 128_000,
+            bridges_max: 256,
+        }
+    }
+}
+
+/// All bridges of the node. Cheap to clone.
+#[derive(Clone)]
+pub struct AudioBridges {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    clock: Clock,
+    options: AudioOptions,
+    running: Mutex<HashMap<(StreamName, AudioTarget), Arc<Lease>>>,
+}
+
+/// Who still wants a bridge.
+struct Lease {
+    listeners: AtomicUsize,
+    /// Microseconds of wall-clock time.
+    last_wanted: AtomicI64,
+}
+
+/// Keeps a bridge alive while a listener holds it.
+pub struct Listening {
+    clock: Clock,
+    lease: Arc<Lease>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.lease.last_wanted.store(self.clock.now().micros(), Ordering::Relaxed);
+        self.lease.listeners.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn source(broadcast: &Broadcast) -> Option<Track> {
+    broadcast.track(&TrackName::audio())
+}
+
+fn speaks(track: &Track, target: AudioTarget) -> bool {
+    track.config().is_some_and(|config| target.is(&config.codec))
+}
+
+impl AudioBridges {
+    /// No bridges yet.
+    #[must_use]
+    pub fn new(clock: Clock, options: AudioOptions) -> Self {
+        Self { shared: Arc::new(Shared { clock, options, running: Mutex::default() }) }
+    }
+
+    /// Whether the broadcast's own audio is `target` already.
+    #[must_use]
+    pub fn is_source(&self, broadcast: &Broadcast, target: AudioTarget) -> bool {
+        source(broadcast).is_some_and(|track| speaks(&track, target))
+    }
+
+    /// Says that `broadcast`'s audio is wanted as `target` from now on: begins a bridge where the
+    /// source is of another codec. `None` where it needs none, or none can be had.
+    #[must_use]
+    pub fn listen(&self, broadcast: &Broadcast, target: AudioTarget) -> Option<Listening> {
+        let source = source(broadcast)?;
+        let codec = source.config()?.codec.clone();
+        if target.is(&codec) || !AudioTarget::can_read(&codec) {
+            return None;
+        }
+        let key = (broadcast.name().clone(), target);
+        let now = self.shared.clock.now().micros();
+        let mut running = self.shared.running.lock();
+        if let Some(lease) = running.get(&key) {
+            lease.last_wanted.store(now, Ordering::Relaxed);
+            lease.listeners.fetch_add(1, Ordering::Relaxed);
+            return Some(Listening { clock: self.shared.clock, lease: Arc::clone(lease) });
+        }
+        if running.len() >= self.shared.options.bridges_max {
+            metrics::counter!("headwater_audio_bridges_refused_total").increment(1);
+            tracing::warn!(stream = %broadcast.name(), limit = running.len(),
+                "no audio bridge: `[limits] audio_bridges` is reached");
+            return None;
+        }
+        let writer = match broadcast.add_track(target.track_name(), MediaKind::Audio) {
+            Ok(writer) => writer,
+            Err(error) => {
+                tracing::warn!(stream = %broadcast.name(), %error, "no audio bridge");
+                return None;
+            }
+        };
+        let listeners = AtomicUsize::new(1);
+        let lease = Arc::new(Lease { listeners, last_wanted: AtomicI64::new(now) });
+        running.insert(key.clone(), Arc::clone(&lease));
+        let converter = Converter::new(target, writer, self.shared.options.clone());
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(run(shared, key, broadcast.clone(), source, converter, Arc::clone(&lease)));
+        Some(Listening { clock: self.shared.clock, lease })
+    }
+
+    /// The broadcast's audio as `target`: its own track or a bridge's, once that has begun; waits
+    /// up to `timeout`. The second value keeps a bridge alive.
+    pub async fn track(
+        &self,
+        broadcast: &Broadcast,
+        target: AudioTarget,
+        timeout: Duration,
+    ) -> Option<(Track, Option<Listening>)> {
+        let source = source(broadcast)?;
+        if speaks(&source, target) {
+            return Some((source, None));
+        }
+        let listening = self.listen(broadcast, target)?;
+        let track = broadcast.track(&target.track_name())?;
+        let begun = tokio::time::timeout(timeout, track.ready()).await.unwrap_or(false);
+        begun.then_some((track, Some(listening)))
+    }
+}
+
+/// Drives one bridge until nobody wants it or the source ends.
+async fn run(
+    shared: Arc<Shared>,
+    key: (StreamName, AudioTarget),
+    broadcast: Broadcast,
+    source: Track,
+    mut converter: Converter,
+    lease: Arc<Lease>,
+) {
+    metrics::gauge!("headwater_audio_bridges").increment(1.0);
+    tracing::info!(stream = %key.0, codec = key.1.as_str(), "audio bridge begins");
+    drive(&shared, &key, &broadcast, &source, &mut converter, &lease).await;
+    let mut running = shared.running.lock();
+    // Under the lock that `listen` adds tracks with, and only where idleness has not done it: the
+    // name may be another bridge's by now.
+    if running.get(&key).is_some_and(|current| Arc::ptr_eq(current, &lease)) {
+        running.remove(&key);
+        broadcast.remove_track(&key.1.track_name());
+    }
+    drop(running);
+    converter.finish();
+    metrics::gauge!("headwater_audio_bridges").decrement(1.0);
+    tracing::info!(stream = %key.0, codec = key.1.as_str(), "audio bridge ends");
+}
+
+async fn drive(
+    shared: &Shared,
+    key: &(StreamName, AudioTarget),
+    broadcast: &Broadcast,
+    source: &Track,
+    converter: &mut Converter,
+    lease: &Arc<Lease>,
+) {
+    let mut cursor = source.read(Start::Oldest);
+    let mut watch = broadcast.watch();
+    loop {
+        let item = tokio::select! {
+            item = cursor.next() => item,
+            // The end of the broadcast, where the source track stays as it is.
+            changed = watch.changed() => {
+                if !changed || broadcast.state() == BroadcastState::Ended { return } else { continue }
+            }
+        };
+        let boundary = matches!(item, Item::Group { .. });
+        if matches!(item, Item::End) {
+            return;
+        }
+        if let Err(error) = converter.take(item) {
+            metrics::counter!("headwater_audio_bridge_errors_total").increment(1);
+            tracing::debug!(stream = %key.0, %error, "the bridge lost some audio");
+        }
+        if boundary && shared.let_go_if_idle(key, broadcast, lease) {
+            return;
+        }
+        // A window's backlog is a burst of work: let others in between.
+        tokio::task::consume_budget().await;
+    }
+}
+
+impl Shared {
+    /// Takes the bridge off the list when nobody has wanted it for long enough.
+    fn let_go_if_idle(
+        &self,
+        key: &(StreamName, AudioTarget),
+        broadcast: &Broadcast,
+        lease: &Lease,
+    ) -> bool {
+        let mut running = self.running.lock();
+        let idle = self.clock.now().micros() - lease.last_wanted.load(Ordering::Relaxed);
+        let linger = i64::try_from(self.options.linger.as_micros()).unwrap_or(i64::MAX);
+        if lease.listeners.load(Ordering::Relaxed) > 0 || idle <= linger {
+            return false;
+        }
+        running.remove(key);
+        broadcast.remove_track(&key.1.track_name());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;
