@@ -239,7 +239,8 @@ impl HlsService {
         codecs.iter().copied().filter(|codec| self.demand.want(name, *codec)).collect()
     }
 
-    /// The rendition of that name; one that is made on demand is asked for and waited for.
+    /// The rendition of that name; one that is made on demand is asked for and waited for, and so
+    /// is one whose track has only just been announced.
     async fn rendition(
         &self,
         stream: &StreamRenditions,
@@ -250,8 +251,12 @@ impl HlsService {
             Some(there) => codec_of(&there).or(codec_named(name)),
             None => codec_named(name),
         };
-        let comes = codec.is_some_and(|codec| self.demand.want(stream.broadcast().name(), codec));
-        if !comes {
+        let broadcast = stream.broadcast();
+        let made = codec.is_some_and(|codec| self.demand.want(broadcast.name(), codec));
+        let tracks = broadcast.tracks();
+        let announced =
+            tracks.is_empty() || tracks.iter().any(|track| track.name().as_str() == name);
+        if !made && !announced {
             return existing(stream, name);
         }
         let look = |_: &mut Vec<_>| match stream.get(name) {

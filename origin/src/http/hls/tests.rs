@@ -284,10 +284,12 @@ async fn a_request_that_waits_in_vain_gets_503_after_three_target_durations() {
 async fn a_stream_that_has_just_begun_is_waited_for() {
     let server = Server::new();
     let multivariant = server.begin("/hls/a/index.m3u8").await;
+    let early = server.begin("/hls/a/-/video/index.m3u8").await;
     let mut rig = server.video();
     let playlist = server.begin("/hls/a/-/video/index.m3u8").await;
     rig.group_of_seconds(1);
     assert_eq!(playlist.await.unwrap().status, 200);
+    assert_eq!(early.await.unwrap().status, 200);
     let answer = multivariant.await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
 
