@@ -1,5 +1,7 @@
 //! A recorded good session, damaged at random with a seed: nothing may panic, overrun a limit or
 //! loop.
+//!
+//! Not here: damage made by hand, with the error expected of it (beside each parser).
 
 use bytes::BytesMut;
 
