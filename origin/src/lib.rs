@@ -2,6 +2,13 @@
 //!
 //! Not here: the live media model (`headwater-media`), WebRTC (`headwater-sfu`).
 
+pub mod assets;
+pub mod cli;
+pub mod config;
+pub mod logging;
+pub mod metrics;
+pub mod node;
+
 pub mod auth;
 pub mod clock;
 pub mod demo;

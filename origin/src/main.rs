@@ -1,2 +1,7 @@
-//! Headwater node.
-fn main() {}
+//! The binary `headwater`: see `headwater::cli`.
+//!
+//! Not here: anything but the entry.
+
+fn main() -> std::process::ExitCode {
+    headwater::cli::main()
+}

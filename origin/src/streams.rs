@@ -178,6 +178,28 @@ impl Streams {
         Ok(publisher)
     }
 
+    /// Whether [`Self::publish`] would be allowed now: for protocols that prepare a session first.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn may_publish(&self, name: &StreamName) -> Result<(), PublishError> {
+        let table = self.shared.table.lock();
+        let known = table.live.get(name);
+        if table.draining {
+            Err(PublishError::Draining)
+        } else if self.shared.options.policy == Policy::Reject
+            && known.is_some_and(|entry| entry.publisher.is_some())
+        {
+            metrics::counter!("headwater_publish_refused_total", "reason" => "busy").increment(1);
+            Err(PublishError::Busy(name.clone()))
+        } else if known.is_none() && table.live.len() >= self.shared.options.streams_max {
+            metrics::counter!("headwater_publish_refused_total", "reason" => "limit").increment(1);
+            Err(PublishError::TooManyStreams(table.live.len()))
+        } else {
+            Ok(())
+        }
+    }
+
     fn new_entry(&self, table: &mut Table, name: &StreamName, now: WallTime) -> Entry {
         let broadcast = Broadcast::new(name.clone(), self.shared.options.bus);
         let numbers = table.remembered.remove(name).unwrap_or_default();

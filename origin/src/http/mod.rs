@@ -1,5 +1,96 @@
-//! The node's HTTP face.
+//! HTTP: the listener, the routes and what they answer.
 //!
-//! Not here: what is served (each route's own module).
+//! Not here: what streams and sessions are (`streams`, `sessions`), WebRTC (`headwater-sfu`).
 
+pub mod api;
+mod body;
+pub mod health;
 pub mod hls;
+mod names;
+pub mod problem;
+mod routes;
+pub mod server;
+pub mod webrtc;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwapOption;
+use headwater_media::{StreamName, WallTime};
+use headwater_sfu::Sfu;
+use http::StatusCode;
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use serde::Serialize;
+
+use crate::auth::{Access, Action};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::sessions::Sessions;
+use crate::streams::Streams;
+
+pub use body::SDP_BYTES_MAX;
+pub use health::Health;
+pub use problem::Problem;
+pub use routes::Routes;
+pub use webrtc::WebRtcSessions;
+
+/// Where the node's listeners are bound; none for those switched off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Addresses {
+    /// HTTP, TCP.
+    pub http: Option<SocketAddr>,
+    /// WebRTC, UDP and TCP, one a worker.
+    pub webrtc: Vec<SocketAddr>,
+    /// SRT, UDP.
+    pub srt: Option<SocketAddr>,
+    /// RTMP, TCP.
+    pub rtmp: Option<SocketAddr>,
+}
+
+/// What every route may use.
+pub struct App {
+    /// The node's configuration.
+    pub config: Arc<Config>,
+    /// Who may do what.
+    pub access: Access,
+    /// The node's clock.
+    pub clock: Clock,
+    /// The node's sessions.
+    pub sessions: Sessions,
+    /// The node's streams.
+    pub streams: Streams,
+    /// WebRTC, while it is on.
+    pub sfu: ArcSwapOption<Sfu>,
+    /// WebRTC sessions by their resources.
+    pub webrtc: WebRtcSessions,
+    /// The node's health.
+    pub health: Health,
+    /// Where it listens, once bound.
+    pub addresses: OnceLock<Addresses>,
+    /// When it started.
+    pub started: WallTime,
+}
+
+impl App {
+    /// Lets a request pass the one seam of access.
+    ///
+    /// # Errors
+    /// 401 without a token, 403 with one, and what to do about it.
+    pub fn allow(
+        &self,
+        peer: SocketAddr,
+        action: Action,
+        stream: Option<&StreamName>,
+        token: Option<&str>,
+    ) -> Result<(), Problem> {
+        self.access.check(peer.ip(), action, stream, token).map_err(|denied| {
+            let problem =
+                |status| Problem::new(status, "not-allowed", "Not allowed", denied.to_string());
+            match token {
+                Some(_) => problem(StatusCode::FORBIDDEN),
+                None => problem(StatusCode::UNAUTHORIZED)
+                    .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            }
+        })
+    }
+}

@@ -12,6 +12,7 @@ mod source_clock;
 pub mod srt;
 mod timeline;
 pub mod ts;
+pub mod whip;
 
 pub use policy::{EndReason, IngestOptions, PushError, RawFrame, TrackId};
 pub use publisher::Publisher;

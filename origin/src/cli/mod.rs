@@ -1,0 +1,144 @@
+//! The command line: what can be asked of the program, and its exit codes: 0 fine, 1 error, 2 bad
+//! usage. Results go to standard output, everything else to standard error.
+//!
+//! Not here: what a node does (`node`).
+#![allow(clippy::print_stdout, reason = "results of commands go to standard output")]
+
+mod client;
+mod live;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, FlagValue, default_file};
+
+/// Low-latency live streaming: WHIP, SRT and RTMP in, WHEP and LL-HLS out.
+#[derive(Parser, Debug)]
+#[command(name = "headwater", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run a node (the default)
+    Serve(ServeArgs),
+    /// Check a configuration file: every error with its key and line
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Look at configurations
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// List the streams of a running node, or show one with its sessions
+    Streams {
+        /// A stream's name
+        name: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        find: FindArgs,
+    },
+    /// End a session of a running node
+    Kick {
+        /// The session's id
+        session: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        find: FindArgs,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum ConfigCommand {
+    /// Print the default configuration with every key explained
+    Default,
+}
+
+/// How a node is run.
+#[derive(Args, Debug, Default)]
+struct ServeArgs {
+    /// Configuration file (TOML)
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder for the node's state
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// How log lines look: text or json
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl ServeArgs {
+    fn flags(&self) -> Vec<FlagValue> {
+        let mut flags = Vec::new();
+        let mut add = |flag, section, key, value: &Option<String>| {
+            flags.extend(value.clone().map(|value| FlagValue { flag, section, key, value }));
+        };
+        add("--data", "", "data", &self.data);
+        add("--log-format", "log", "format", &self.log_format);
+        flags
+    }
+
+    fn config(&self) -> anyhow::Result<Config> {
+        Config::load(self.config.as_deref(), &self.flags())
+    }
+}
+
+/// How a running node is found.
+#[derive(Args, Debug, Default)]
+struct FindArgs {
+    /// URL of the node's API, such as http://127.0.0.1:8080
+    #[arg(long, value_name = "URL")]
+    api: Option<String>,
+    /// The node's configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The node's data folder
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    // clap prints usage errors itself and ends with 2.
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(args) => serve::serve(args.config()?),
+        Command::Check { file } => {
+            let config = Config::load(Some(&file), &[])?;
+            for warning in config.warnings() {
+                eprintln!("warning: {warning}");
+            }
+            println!("{} is fine", file.display());
+            Ok(())
+        }
+        Command::Config(ConfigCommand::Default) => {
+            print!("{}", default_file());
+            Ok(())
+        }
+        Command::Streams { name, json, find } => live::streams(&find, name.as_deref(), json),
+        Command::Kick { session, json, find } => live::kick(&find, &session, json),
+    }
+}

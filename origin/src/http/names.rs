@@ -1,0 +1,130 @@
+//! What requests name: streams and sessions in paths, tokens and numbers in headers and queries.
+//!
+//! Not here: whether they exist.
+
+use headwater_media::{SessionId, StreamName};
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+
+use super::Problem;
+
+/// Reads a stream's name.
+pub(super) fn stream(text: &str) -> Result<StreamName, Problem> {
+    StreamName::parse(text).map_err(|error| {
+        let title = "Invalid stream name";
+        Problem::new(StatusCode::BAD_REQUEST, "invalid-stream-name", title, error.to_string())
+    })
+}
+
+/// Reads `{stream}` or `{stream}/-/{session}`; the session's text is not yet an id.
+pub(super) fn stream_and_session(path: &str) -> Result<(StreamName, Option<&str>), Problem> {
+    match path.split_once("/-/") {
+        Some((name, session)) => Ok((stream(name)?, Some(session))),
+        None => Ok((stream(path)?, None)),
+    }
+}
+
+/// Reads a session's id; what is not one names no session.
+pub(super) fn session(text: &str) -> Result<SessionId, Problem> {
+    text.parse().map_err(|_| no_such_session())
+}
+
+/// 404 for a session.
+pub(super) fn no_such_session() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "session-not-found",
+        "Session not found",
+        "there is no such session, or it has ended",
+    )
+}
+
+/// 404 for a stream that is not live.
+pub(super) fn no_such_stream(name: &StreamName) -> Problem {
+    let detail = format!("nobody publishes {name} now; try again when it is live");
+    Problem::new(StatusCode::NOT_FOUND, "stream-not-found", "Stream not found", detail)
+        .retry_after(2)
+}
+
+/// The token of a request: `Authorization: Bearer`, else `?token=`.
+pub(super) fn token(parts: &Parts) -> Option<String> {
+    bearer(&parts.headers).map(str::to_owned).or_else(|| query(parts, "token"))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The first value of `key` in the query, percent-decoded.
+pub(super) fn query(parts: &Parts, key: &str) -> Option<String> {
+    parts.uri.query()?.split('&').find_map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name == key).then(|| percent_decoded(value))
+    })
+}
+
+/// Decodes `%XX` and `+`; what is not UTF-8 afterwards is replaced.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, tail)) = rest.split_first() {
+        rest = tail;
+        let escaped = tail.split_at_checked(2).and_then(|(digits, after)| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            let value = u8::from_str_radix(digits, 16).ok()?;
+            (*byte == b'%' && !digits.starts_with('+')).then_some((value, after))
+        });
+        match (byte, escaped) {
+            (_, Some((value, after))) => {
+                bytes.push(value);
+                rest = after;
+            }
+            (b'+', None) => bytes.push(b' '),
+            (byte, None) => bytes.push(*byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn parts(uri: &str, authorization: Option<&str>) -> Parts {
+        let mut request = Request::builder().uri(uri);
+        if let Some(value) = authorization {
+            request = request.header(AUTHORIZATION, value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn a_token_comes_from_the_header_else_from_the_query() {
+        for (uri, header, expected) in [
+            ("/a", None, None),
+            ("/a?token=x", None, Some("x")),
+            ("/a?b=1&token=x%2By%20z", None, Some("x+y z")),
+            ("/a?token=x", Some("Bearer y"), Some("y")),
+            ("/a?token=x", Some("bearer  y "), Some("y")),
+            ("/a?token=x", Some("Basic y"), Some("x")),
+            ("/a?token=%", None, Some("%")),
+            ("/a?token=%zz%+1", None, Some("%zz% 1")),
+            ("/a?tokens=x", None, None),
+        ] {
+            assert_eq!(token(&parts(uri, header)).as_deref(), expected, "{uri} {header:?}");
+        }
+    }
+
+    #[test]
+    fn a_lone_dash_ends_the_streams_name() {
+        let (name, session) = stream_and_session("a/b/-/1234").unwrap();
+        assert_eq!((name.as_str(), session), ("a/b", Some("1234")));
+        assert_eq!(stream_and_session("a-b").unwrap().1, None);
+        for bad in ["", "a/-", "-/x", "a//b", "a b", "/-/x"] {
+            assert_eq!(stream_and_session(bad).unwrap_err().status(), 400, "{bad}");
+        }
+    }
+}

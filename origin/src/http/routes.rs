@@ -1,0 +1,121 @@
+//! Which request goes where.
+//!
+//! Not here: the answers (a module a group of routes).
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use hyper::body::Incoming;
+use tower::ServiceExt as _;
+
+use super::health::Report;
+use super::hls::HlsService;
+use super::server::{Peer, Service};
+use super::{App, Problem, api, names, webrtc};
+use crate::assets;
+
+/// `Server` of every response.
+const SERVER_VALUE: HeaderValue =
+    HeaderValue::from_static(concat!("headwater/", env!("CARGO_PKG_VERSION")));
+
+/// The service behind the listener.
+pub struct Routes {
+    router: Router,
+    hls: HlsService,
+}
+
+impl Routes {
+    /// All routes over `app`.
+    #[must_use]
+    pub fn new(app: &Arc<App>, hls: HlsService) -> Self {
+        Self { router: router(app), hls }
+    }
+
+    /// `/hls/` goes past the router: thousands of requests wait there at a time.
+    async fn answer(&self, request: Request<Incoming>) -> Response {
+        if request.uri().path().starts_with("/hls/")
+            && let Some(peer) = request.extensions().get::<Peer>()
+        {
+            return self.hls.handle(&request, peer.0.ip()).await.map(Body::new);
+        }
+        let answer = self.router.clone().oneshot(request.map(Body::new)).await;
+        answer.unwrap_or_else(|never| match never {})
+    }
+}
+
+impl Service for Routes {
+    async fn call(self: Arc<Self>, request: Request<Incoming>) -> Response {
+        let mut response = self.answer(request).await;
+        response.headers_mut().insert(SERVER, SERVER_VALUE);
+        response
+    }
+}
+
+/// The routes that are axum's.
+pub(super) fn router(app: &Arc<App>) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .merge(api::router())
+        .merge(webrtc::router())
+        .route("/", get(page))
+        .route("/publish/{*stream}", get(stream_page))
+        .route("/play/{*stream}", get(stream_page))
+        .route("/assets/{*file}", get(page))
+        .route("/favicon.ico", get(page))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(Arc::clone(app))
+}
+
+async fn healthz(State(app): State<Arc<App>>) -> Response {
+    health(&app.health.alive())
+}
+
+async fn readyz(State(app): State<Arc<App>>) -> Response {
+    health(&app.health.ready())
+}
+
+fn health(report: &Report) -> Response {
+    let status = if report.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let no_store = [(CACHE_CONTROL, "no-store")];
+    (status, no_store, axum::Json(report)).into_response()
+}
+
+async fn metrics() -> Response {
+    let headers =
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (CACHE_CONTROL, "no-store")];
+    (headers, crate::metrics::render()).into_response()
+}
+
+/// A page that names a stream.
+async fn stream_page(
+    Path(stream): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    names::stream(&stream)?;
+    page(uri, headers).await
+}
+
+async fn page(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    let Some(asset) = assets::find(uri.path()) else { return Err(unknown(uri).await) };
+    Ok(assets::respond(asset, &headers).map(Body::from))
+}
+
+async fn unknown(uri: Uri) -> Problem {
+    let detail = format!("there is nothing at {}", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+}
+
+async fn wrong_method() -> Problem {
+    let detail = "this resource does not take this method; see the header Allow";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Wrong method", detail)
+}

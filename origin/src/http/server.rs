@@ -1,0 +1,229 @@
+//! The HTTP listener: connections in, requests to the service, bounded in number and in time.
+//! A driver file.
+//!
+//! Not here: what a request gets (`routes`).
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use socket2::{SockRef, Socket};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Streams of one HTTP/2 connection at a time. A player uses about ten; a shared proxy opens
+/// further connections.
+const H2_STREAMS_MAX: u32 = 256;
+/// Bytes of a request's header. Enough for long tokens and cookies of other services on the host.
+const HEADER_BYTES_MAX: u32 = 32 << 10;
+/// How often an idle HTTP/2 connection is pinged, and how long an answer may take.
+const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1_024;
+/// Pause after a failed accept: descriptors come back as connections end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a full server says before it hangs up.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\n\
+    Content-Length: 0\r\n\r\n";
+
+/// Options of the listener.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpOptions {
+    /// TCP address and port (`[http] listen`).
+    pub listen: SocketAddr,
+    /// Open connections (`[limits] http_connections`); further ones get 503 and are closed.
+    pub connections: usize,
+    /// How long a request's header may take, from the connection's start or the last request's
+    /// end (`[limits] http_header_timeout`).
+    pub header_timeout: Duration,
+}
+
+/// The client's address, as an extension of every request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Answers requests. Shared by all connections.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request, which bears [`Peer`] as an extension.
+    fn call(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// A bound listener.
+pub struct HttpServer {
+    listener: TcpListener,
+    options: HttpOptions,
+}
+
+impl HttpServer {
+    /// Binds.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub fn bind(options: HttpOptions) -> io::Result<Self> {
+        let domain = socket2::Domain::for_address(options.listen);
+        let socket = Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&options.listen.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Self { listener: TcpListener::from_std(socket.into())?, options })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `drain`; then takes no connection, lets requests under way finish, and closes
+    /// what is left when `force` comes.
+    pub async fn run<S: Service>(
+        self,
+        service: Arc<S>,
+        drain: CancellationToken,
+        force: CancellationToken,
+    ) {
+        let permits = Arc::new(Semaphore::new(self.options.connections));
+        let graceful = GracefulShutdown::new();
+        let tasks = TaskTracker::new();
+        let builder = Arc::new(self.builder());
+        loop {
+            let accepted = tokio::select! {
+                () = drain.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                refuse(&stream);
+                continue;
+            };
+            let connection = Connection {
+                builder: Arc::clone(&builder),
+                service: Arc::clone(&service),
+                peer,
+                header_timeout: self.options.header_timeout,
+                _permit: permit,
+            };
+            let force = force.clone();
+            let watcher = graceful.watcher();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = force.cancelled() => {}
+                    () = connection.serve(stream, watcher) => {}
+                }
+            });
+        }
+        drop(self.listener);
+        tokio::select! {
+            () = graceful.shutdown() => {}
+            () = force.cancelled() => {}
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    fn builder(&self) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.options.header_timeout)
+            .max_buf_size(HEADER_BYTES_MAX as usize)
+            .half_close(false);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(H2_STREAMS_MAX)
+            .max_header_list_size(HEADER_BYTES_MAX)
+            .keep_alive_interval(H2_PING_INTERVAL)
+            .keep_alive_timeout(H2_PING_TIMEOUT);
+        builder
+    }
+}
+
+/// Answers 503 with one write, without waiting, and leaves the connection to be closed.
+fn refuse(stream: &TcpStream) {
+    metrics::counter!("headwater_http_connections_refused_total").increment(1);
+    if let Err(error) = SockRef::from(stream).send(FULL) {
+        tracing::debug!(%error, "the refused HTTP client is gone already");
+    }
+}
+
+struct Connection<S> {
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    service: Arc<S>,
+    peer: SocketAddr,
+    header_timeout: Duration,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl<S: Service> Connection<S> {
+    async fn serve(self, stream: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let open = metrics::gauge!("headwater_http_connections");
+        open.increment(1.0);
+        let _count = CountDown(open);
+        let (peer, service) = (self.peer, self.service);
+        // The builder's own time-out begins once it knows the protocol; until the first request
+        // this one guards.
+        let asked = Arc::new(AtomicBool::new(false));
+        let first = Arc::clone(&asked);
+        let handler = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            first.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(Peer(peer));
+            let service = Arc::clone(&service);
+            async move { Ok::<_, Infallible>(service.call(request).await) }
+        });
+        let connection = self.builder.serve_connection(TokioIo::new(stream), handler).into_owned();
+        let mut connection = std::pin::pin!(watcher.watch(connection));
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = tokio::time::sleep(self.header_timeout) => {
+                if !asked.load(Ordering::Relaxed) {
+                    metrics::counter!("headwater_http_header_timeouts_total").increment(1);
+                    tracing::debug!(%peer, "no request within the time for its header");
+                    return;
+                }
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, error, "HTTP connection ended with an error");
+        }
+    }
+}
+
+struct CountDown(metrics::Gauge);
+
+impl Drop for CountDown {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}

@@ -1,0 +1,144 @@
+//! `POST /whep/{stream}`: a player's offer becomes a session (draft-ietf-wish-whep).
+//!
+//! Not here: what the sessions of both protocols share (`super`), packets (`headwater-sfu`).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::response::Response;
+use headwater_media::{Broadcast, BroadcastState, Codec, MediaKind, SessionId, StreamName, Track};
+use headwater_sfu::{CloseReason, PlayTracks, Sfu};
+use http::StatusCode;
+use tokio::sync::oneshot;
+
+use super::{Request, problem_of, whip};
+use crate::http::{App, Problem, names};
+use crate::sessions::{Role, SessionHandle, SessionInfo};
+
+/// Longest `?wait=`; longer is taken as this.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a stream that has just begun may take until its tracks can be offered.
+const TRACKS_WAIT: Duration = Duration::from_secs(3);
+/// How often a session's counters are brought up to date.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Answers a player's offer.
+pub(super) async fn play(
+    request: &Request,
+    stream: &StreamName,
+    offer: &str,
+) -> Result<Response, Problem> {
+    let app = &request.app;
+    let sfu = request.sfu()?;
+    let wait = wait_of(request)?;
+    let broadcast =
+        app.streams.wait(stream, wait).await.ok_or_else(|| names::no_such_stream(stream))?;
+    settle(&broadcast, wait.max(TRACKS_WAIT)).await;
+    let info = SessionInfo {
+        role: Role::Viewer,
+        protocol: "whep",
+        stream: stream.clone(),
+        peer: request.peer,
+    };
+    let session = app.sessions.open(info).map_err(whip::full)?;
+    let id = session.id();
+    let tracks = PlayTracks {
+        video: choose(&broadcast, MediaKind::Video),
+        audio: choose(&broadcast, MediaKind::Audio),
+    };
+    let answer = sfu.play(offer, id, tracks).await.map_err(problem_of)?;
+    for warning in &answer.warnings {
+        tracing::warn!(%stream, session = %id, "{warning}");
+    }
+    app.webrtc.insert(id, stream.clone(), "whep");
+    tokio::spawn(guard(Arc::clone(app), sfu, session, answer.closed));
+    request.created(stream, id, answer.sdp, &answer.etag)
+}
+
+/// `?wait=` in whole seconds; nothing without it.
+fn wait_of(request: &Request) -> Result<Duration, Problem> {
+    let Some(text) = names::query(&request.parts, "wait") else { return Ok(Duration::ZERO) };
+    let seconds: u32 = text.parse().map_err(|_| {
+        let detail = "wait must be a whole number of seconds";
+        Problem::new(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query", detail)
+    })?;
+    Ok(Duration::from_secs(seconds.into()).min(WAIT_MAX))
+}
+
+/// Waits until each of the broadcast's tracks has begun, so that it is known which of them a
+/// player can be sent; gives up after `timeout`.
+async fn settle(broadcast: &Broadcast, timeout: Duration) {
+    let mut changes = broadcast.watch();
+    let settled = async {
+        loop {
+            let tracks = broadcast.tracks();
+            for track in tracks.iter() {
+                track.ready().await;
+            }
+            if !tracks.is_empty() || broadcast.state() == BroadcastState::Ended {
+                return;
+            }
+            if !changes.changed().await {
+                return;
+            }
+        }
+    };
+    // What has not begun by now is left out of the answer.
+    let _ = tokio::time::timeout(timeout, settled).await;
+}
+
+/// The track of this kind to send: the first that WebRTC can carry, else the first, for which the
+/// answer says what is wrong with it.
+fn choose(broadcast: &Broadcast, kind: MediaKind) -> Option<Track> {
+    let tracks = broadcast.tracks();
+    let fits = |track: &&Track| {
+        track.kind() == kind && track.config().is_some_and(|config| carried(&config.codec))
+    };
+    let found = tracks.iter().find(fits);
+    found.or_else(|| tracks.iter().find(|track| track.kind() == kind)).cloned()
+}
+
+/// Whether browsers take this over WebRTC as it is.
+fn carried(codec: &Codec) -> bool {
+    match codec {
+        Codec::H264(config) => config.reorder_frames == 0,
+        Codec::Vp8(_) | Codec::Vp9(_) | Codec::Av1(_) | Codec::Opus(_) => true,
+        Codec::H265(_) | Codec::Aac(_) => false,
+    }
+}
+
+/// Keeps the session listed and counted until it is over; ends it when it is kicked.
+async fn guard(
+    app: Arc<App>,
+    sfu: Arc<Sfu>,
+    session: SessionHandle,
+    mut closed: oneshot::Receiver<CloseReason>,
+) {
+    let id = session.id();
+    let kicked = session.kicked();
+    let mut ticks = tokio::time::interval(COUNT_INTERVAL);
+    let reason = loop {
+        tokio::select! {
+            () = kicked.cancelled() => {
+                sfu.close(id, CloseReason::Requested).await;
+                break Some(CloseReason::Requested);
+            }
+            reason = &mut closed => break reason.ok(),
+            _ = ticks.tick() => count(&sfu, id, &session),
+        }
+    };
+    app.webrtc.remove(id);
+    let reason = reason.as_ref().map_or("shutdown", CloseReason::label);
+    tracing::info!(stream = %session.info().stream, session = %id, reason, "WHEP session closed");
+}
+
+fn count(sfu: &Sfu, id: SessionId, session: &SessionHandle) {
+    let Some(stats) = sfu.session(id) else { return };
+    let counters = session.counters();
+    counters.bytes_in.store(stats.bytes_in, Ordering::Relaxed);
+    counters.bytes_out.store(stats.bytes_out, Ordering::Relaxed);
+    counters.frames_out.store(stats.frames, Ordering::Relaxed);
+    let dropped = stats.drops.iter().sum();
+    counters.frames_dropped.store(dropped, Ordering::Relaxed);
+}

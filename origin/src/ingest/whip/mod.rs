@@ -1,0 +1,199 @@
+//! From a WHIP session's frames to the publisher's interface (driver: called on the SFU's
+//! threads, reads the node's clock).
+//!
+//! Frames carry capture times that line up across tracks; these are the publisher's timeline.
+//! Not here: RTP and the timeline itself (`headwater-sfu`), HTTP (`http::webrtc`), final times
+//! (`ingest::core`).
+
+mod decoder;
+mod lines;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use headwater_media::{ClockRate, MediaKind, MediaTime};
+use headwater_sfu::{
+    CloseReason, IncomingCodec, IncomingFrame, PublisherSink, SinkClosed, TrackSlot,
+};
+use parking_lot::Mutex;
+
+use self::decoder::Decoder;
+use self::lines::{Line, accepted_lines};
+use super::{Publisher, PushError, RawFrame, TrackId};
+use crate::clock::Clock;
+use crate::sessions::SessionHandle;
+
+/// Takes a session's frames. Clones are one: the SFU has one, who answers the offer another.
+#[derive(Clone)]
+pub struct WhipSink {
+    clock: Clock,
+    state: Arc<Mutex<State>>,
+}
+
+/// Where the session is.
+enum State {
+    /// The offer is being answered; no stream has been taken.
+    Answering,
+    Live(Box<Live>),
+    Closed,
+}
+
+struct Live {
+    publisher: Publisher,
+    session: SessionHandle,
+    tracks: Vec<Track>,
+}
+
+/// One encoded stream of the session.
+struct Track {
+    line: Line,
+    /// What feeds it, once its first frame has come.
+    slot: Option<TrackSlot>,
+    id: TrackId,
+    decoder: Option<(IncomingCodec, Decoder)>,
+    /// A frame is missing: what follows cannot be decoded before the next keyframe.
+    broken: bool,
+}
+
+impl WhipSink {
+    /// A sink for a session whose offer is about to be answered.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, state: Arc::new(Mutex::new(State::Answering)) }
+    }
+
+    /// The session has taken its stream; `answer` is the SDP answer, which says what will come.
+    pub fn begin(&self, mut publisher: Publisher, session: SessionHandle, answer: &str) {
+        publisher.set_keyframes_on_request();
+        let mut tracks = Vec::new();
+        for line in accepted_lines(answer) {
+            match publisher.add_track(line.kind) {
+                Ok(id) => tracks.push(Track { line, slot: None, id, decoder: None, broken: false }),
+                Err(error) => tracing::warn!(session = %session.id(), %error, "no track"),
+            }
+        }
+        let mut state = self.state.lock();
+        if matches!(*state, State::Answering) {
+            *state = State::Live(Box::new(Live { publisher, session, tracks }));
+        }
+    }
+
+    /// Closes; what the session held is dropped outside the lock.
+    fn close(&self) -> Option<Box<Live>> {
+        match std::mem::replace(&mut *self.state.lock(), State::Closed) {
+            State::Live(live) => Some(live),
+            State::Answering | State::Closed => None,
+        }
+    }
+}
+
+impl PublisherSink for WhipSink {
+    fn frame(&mut self, frame: IncomingFrame) -> Result<(), SinkClosed> {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Live(live) => live.frame(self.clock, frame),
+            State::Answering => Ok(()),
+            State::Closed => Err(SinkClosed),
+        }
+    }
+
+    fn wants_keyframe(&mut self, now: Instant) -> bool {
+        match &mut *self.state.lock() {
+            State::Live(live) => live.publisher.wants_keyframe(self.clock.at(now)),
+            State::Answering | State::Closed => false,
+        }
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        if let Some(live) = self.close() {
+            tracing::info!(stream = %live.publisher.broadcast().name(),
+                session = %live.session.id(), reason = reason.label(), "WHIP session closed");
+        }
+    }
+}
+
+impl Live {
+    fn frame(&mut self, clock: Clock, frame: IncomingFrame) -> Result<(), SinkClosed> {
+        let counters = Arc::clone(self.session.counters());
+        counters.frames_in.fetch_add(1, Ordering::Relaxed);
+        let bytes = u64::try_from(frame.data.len()).unwrap_or(u64::MAX);
+        counters.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+        let taken = self.take(clock, frame);
+        if !matches!(taken, Ok(true)) {
+            counters.frames_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        match taken {
+            Err(error) if error.is_fatal() => {
+                let session = self.session.id();
+                tracing::warn!(stream = %self.publisher.broadcast().name(), %session, %error,
+                    "WHIP session ended");
+                Err(SinkClosed)
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether the frame was pushed; it is dropped where it cannot be decoded.
+    fn take(&mut self, clock: Clock, frame: IncomingFrame) -> Result<bool, PushError> {
+        let at = self.track(&frame.track)?;
+        let Some(track) = self.tracks.get_mut(at) else { return Err(PushError::NoTrack) };
+        if !matches!(&track.decoder, Some((codec, _)) if *codec == frame.codec) {
+            track.decoder = Some((frame.codec, Decoder::new(frame.codec)));
+        }
+        let Some((_, decoder)) = &mut track.decoder else { return Err(PushError::NoTrack) };
+        let video = track.line.kind == MediaKind::Video;
+        let unit = match decoder.take(&frame.data) {
+            Ok(unit) => unit,
+            Err(error) => {
+                tracing::debug!(session = %self.session.id(), %error, "an unusable frame");
+                metrics::counter!("headwater_whip_frames_unusable_total").increment(1);
+                track.broken |= video;
+                return Ok(false);
+            }
+        };
+        if unit.payload.is_empty() {
+            return Ok(false);
+        }
+        track.broken = video && !unit.keyframe && (track.broken || !frame.contiguous);
+        if track.broken {
+            metrics::counter!("headwater_whip_frames_undecodable_total").increment(1);
+            return Ok(false);
+        }
+        if let Some(codec) = unit.config {
+            self.publisher.configure(track.id, codec)?;
+        }
+        let time = MediaTime::new(frame.capture.micros(), ClockRate::MICROS);
+        let raw = RawFrame {
+            pts: time,
+            dts: time,
+            keyframe: unit.keyframe,
+            capture: Some(frame.capture),
+            payload: unit.payload,
+        };
+        self.publisher.push(track.id, raw, clock.at(frame.received))?;
+        Ok(true)
+    }
+
+    /// The track that this encoded stream feeds: its own, else the one announced for its m-line,
+    /// else a further one (a simulcast layer).
+    fn track(&mut self, slot: &TrackSlot) -> Result<usize, PushError> {
+        if let Some(at) = self.tracks.iter().position(|track| track.slot.as_ref() == Some(slot)) {
+            return Ok(at);
+        }
+        let announced = |track: &Track| {
+            track.slot.is_none() && track.line.takes(slot.line, slot.rid.as_deref())
+        };
+        if let Some(at) = self.tracks.iter().position(announced) {
+            if let Some(track) = self.tracks.get_mut(at) {
+                track.slot = Some(slot.clone());
+            }
+            return Ok(at);
+        }
+        let id = self.publisher.add_track(slot.kind)?;
+        let line = Line { kind: slot.kind, index: slot.line, first_layer: None };
+        let slot = Some(slot.clone());
+        self.tracks.push(Track { line, slot, id, decoder: None, broken: false });
+        Ok(self.tracks.len() - 1)
+    }
+}

@@ -1,0 +1,32 @@
+//! Log lines on standard error, as text or JSON.
+//!
+//! Not here: what is logged (each part says its own, with the fields `stream`, `session`, `peer`).
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::config::{Log, LogFormat};
+
+/// Installs the subscriber for the process. `RUST_LOG` goes before the configured filter.
+///
+/// # Errors
+/// `RUST_LOG` is not a filter, or a subscriber is installed already.
+pub fn install(log: &Log) -> anyhow::Result<()> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
+            .map_err(|error| anyhow::anyhow!("RUST_LOG={text:?} is not a filter: {error}"))?,
+        _ => EnvFilter::try_new(&log.filter.0)?,
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .with_span_events(FmtSpan::NONE);
+    let installed = match log.format {
+        LogFormat::Text => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            builder.with_ansi(colours).try_init()
+        }
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    installed.map_err(|error| anyhow::anyhow!("cannot set up logging: {error}"))
+}

@@ -1,0 +1,181 @@
+//! The HTTP frame: health, API, errors, time-outs, limits, drain.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::{PATIENCE, Running, request, send};
+
+#[tokio::test]
+async fn a_fresh_node_is_healthy_ready_and_describes_itself() {
+    let node = Running::start("fresh", |_| {}).await;
+    for path in ["/healthz", "/readyz"] {
+        let answer = node.get(path).await;
+        assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("ok")), "{path}");
+    }
+    let answer = node.get("/api/v1/node").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["listeners"]["http"], node.http.to_string());
+    assert_eq!(answer.json()["state"], "running");
+    assert_eq!(node.get("/api/v1/streams").await.json()["streams"], serde_json::json!([]));
+    assert_eq!(node.get("/api/v1/sessions").await.json()["total"], 0);
+    let metrics = node.get("/metrics").await;
+    assert!(metrics.header("content-type").starts_with("text/plain; version=0.0.4"));
+    assert!(String::from_utf8_lossy(&metrics.body).contains("headwater_process_open_fds"));
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn errors_are_problems_and_every_answer_names_the_server() {
+    let node = Running::start("problems", |_| {}).await;
+    let id = "0".repeat(32);
+    for (method, path, status, slug) in [
+        ("GET", "/nowhere", 404, "not-found"),
+        ("GET", "/api/v1/nowhere", 404, "not-found"),
+        ("POST", "/api/v1/streams", 405, "method-not-allowed"),
+        ("GET", "/api/v1/streams/a/b", 404, "stream-not-found"),
+        ("GET", "/api/v1/streams/a//b", 400, "invalid-stream-name"),
+        ("GET", "/api/v1/streams/a%20b", 400, "invalid-stream-name"),
+        ("GET", "/api/v1/sessions?limit=x", 400, "invalid-query"),
+        ("GET", "/api/v1/sessions?stream=a//b", 400, "invalid-stream-name"),
+        ("DELETE", "/api/v1/sessions/1", 404, "session-not-found"),
+        ("DELETE", &format!("/api/v1/sessions/{id}"), 404, "session-not-found"),
+    ] {
+        let answer = node.send(request(method, path, &[], "")).await;
+        assert_eq!(answer.status, status, "{method} {path}");
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{path}");
+        assert_eq!(answer.json()["type"], slug, "{path}");
+        assert_eq!(answer.json()["status"], status, "{path}");
+        assert!(answer.header("server").starts_with("headwater/"), "{path}");
+        assert_eq!(answer.header("allow").is_empty(), status != 405, "{path}");
+    }
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn routes_and_their_document_agree() {
+    let node = Running::start("openapi", |_| {}).await;
+    let document = node.get("/api/v1/openapi.json").await.json();
+    let paths = document["paths"].as_object().unwrap();
+    assert_eq!(paths.len(), 6);
+    let id = "0".repeat(32);
+    for (path, operations) in paths {
+        let real = path.replace("{stream}", "a/b").replace("{session}", &id);
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            let described = operations.get(method.to_lowercase());
+            let answer = node.send(request(method, &real, &[], "")).await;
+            let told = described.is_some_and(|operation| {
+                !operation["responses"][answer.status.to_string()].is_null()
+            });
+            assert!(told || (described.is_none() && answer.status == 405), "{method} {path}");
+        }
+    }
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_is_listed_by_stream_and_kicked_by_id() {
+    use headwater::sessions::{Role, SessionInfo};
+    let node = Running::start("kick", |_| {}).await;
+    let stream = headwater_media::StreamName::parse("a/b").unwrap();
+    let info = SessionInfo {
+        role: Role::Publisher,
+        protocol: "srt",
+        stream: stream.clone(),
+        peer: "127.0.0.1:9".parse().unwrap(),
+    };
+    let handle = node.app.sessions.open(info).unwrap();
+    let publisher = node.app.streams.publish(&stream, &handle).unwrap();
+    let answer = node.get("/api/v1/streams/a/b").await.json();
+    assert_eq!(answer["publisher"]["id"], handle.id().to_string());
+    assert_eq!(answer["publisher"]["protocol"], "srt");
+    assert_eq!(node.get("/api/v1/sessions?stream=other").await.json()["total"], 0);
+    let listed = node.get("/api/v1/sessions?stream=a/b&limit=0").await.json();
+    assert_eq!(
+        (listed["total"].as_u64(), listed["sessions"].as_array().unwrap().len()),
+        (Some(1), 0)
+    );
+    let path = format!("/api/v1/sessions/{}", handle.id());
+    assert_eq!(node.send(request("DELETE", &path, &[], "")).await.status, 204);
+    tokio::time::timeout(PATIENCE, publisher.ended().cancelled()).await.unwrap();
+    drop((publisher, handle));
+    assert_eq!(node.send(request("DELETE", &path, &[], "")).await.status, 404);
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn cleartext_http2_is_served_on_the_same_port() {
+    let node = Running::start("h2c", |_| {}).await;
+    let answer = send(node.http, request("GET", "/healthz", &[], ""), true).await;
+    assert_eq!((answer.status, answer.version), (200, http::Version::HTTP_2));
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn clients_that_dribble_or_say_nothing_are_cut_off_in_time() {
+    let limit = Duration::from_millis(300);
+    let node = Running::start("loris", |raw| raw.limits.http_header_timeout = limit).await;
+    for opening in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX: "]
+    {
+        let mut stream = TcpStream::connect(node.http).await.unwrap();
+        stream.write_all(opening.as_bytes()).await.unwrap();
+        let began = Instant::now();
+        let mut all = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut all)).await;
+        assert!(read.is_ok(), "{opening:?} holds its connection");
+        assert!(began.elapsed() >= limit / 2, "{opening:?} is cut off too early");
+    }
+    assert_eq!(node.get("/healthz").await.status, 200);
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_above_the_limit_gets_503_and_the_others_go_on() {
+    let node = Running::start("full", |raw| raw.limits.http_connections = 1).await;
+    let mut first = TcpStream::connect(node.http).await.unwrap();
+    let ask = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut buffer = [0; 1_024];
+    first.write_all(ask).await.unwrap();
+    assert!(first.read(&mut buffer).await.unwrap() > 0);
+    let mut second = TcpStream::connect(node.http).await.unwrap();
+    let mut answer = Vec::new();
+    second.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 503 "), "{answer:?}");
+    first.write_all(ask).await.unwrap();
+    assert!(first.read(&mut buffer).await.unwrap() > 0);
+    drop(first);
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_drain_ends_within_its_time_whatever_clients_do() {
+    let node = Running::start("drain", |raw| {
+        raw.general.drain_timeout = Duration::from_millis(500);
+        raw.limits.http_header_timeout = Duration::from_secs(60);
+    })
+    .await;
+    // A request under way that never ends.
+    let mut stream = TcpStream::connect(node.http).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost:").await.unwrap();
+    let address = node.http;
+    let began = Instant::now();
+    node.stop().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn an_idle_node_drains_at_once_and_takes_its_record_away() {
+    let node = Running::start("idle", |_| {}).await;
+    assert_eq!(node.get("/readyz").await.status, 200);
+    let record = headwater::node::read_record(&crate::support::folder("idle")).unwrap();
+    assert_eq!(record.api, format!("http://{}", node.http));
+    let health = node.app.health.clone();
+    let began = Instant::now();
+    node.begin_drain();
+    node.stop().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(health.ready().reasons, ["the node is draining"]);
+    assert!(headwater::node::read_record(&crate::support::folder("idle")).is_err());
+}
