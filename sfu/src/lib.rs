@@ -15,6 +15,8 @@ mod demux;
 mod error;
 mod fanout;
 mod frames;
+#[doc(hidden)]
+pub mod fuzz;
 mod keyframes;
 mod metrics;
 mod outclock;

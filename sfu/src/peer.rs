@@ -27,6 +27,10 @@ use crate::viewer::Viewer;
 /// How often the engine reports what it counted.
 const STATS_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How often the sound's sender reports go out; until the first has come a player cannot line up
+/// sound and picture.
+const AUDIO_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The two clocks, read together by a driver.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
@@ -79,6 +83,7 @@ impl Engine {
             .set_dtls_cert(self.certificate.clone())
             .set_ice_lite(true)
             .set_stats_interval(Some(STATS_INTERVAL))
+            .set_rtcp_report_interval_audio(AUDIO_REPORT_INTERVAL)
             .clear_codecs()
             .enable_h264(true)
             .enable_vp8(true)

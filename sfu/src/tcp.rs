@@ -19,7 +19,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::metrics;
 use crate::stats::DropReason;
-use crate::worker::Context;
+use crate::worker::{Context, unmapped};
 
 /// The connections of a worker by the peer's address.
 #[derive(Default)]
@@ -68,15 +68,18 @@ pub(crate) async fn accept(listener: TcpListener, context: Rc<Context>) {
         }
         connections.half_open.set(connections.half_open.get() + 1);
         let context = Rc::clone(&context);
-        tokio::task::spawn_local(async move { serve(stream, peer, &context).await });
+        tokio::task::spawn_local(async move { serve(stream, unmapped(peer), &context).await });
     }
 }
 
 async fn serve(stream: TcpStream, peer: SocketAddr, context: &Rc<Context>) {
+    let connections = &context.connections;
+    let decided = || connections.half_open.set(connections.half_open.get().saturating_sub(1));
     let Some(local) = stream.local_addr().ok().filter(|_| stream.set_nodelay(true).is_ok()) else {
+        decided();
         return;
     };
-    let connections = &context.connections;
+    let local = unmapped(local);
     let (mut reader, writer) = stream.into_split();
     let (sender, queue) = mpsc::channel(context.config.tcp_queue_frames.max(1));
     connections.writers.borrow_mut().insert(peer, sender);
@@ -85,7 +88,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, context: &Rc<Context>) {
     let first = read_frame(&mut reader, context.config.tcp_frame_bytes_max);
     let first = tokio::time::timeout(context.config.handshake_timeout, first).await;
     let proved = matches!(&first, Ok(Ok(frame)) if context.tcp_frame(peer, local.ip(), frame));
-    connections.half_open.set(connections.half_open.get().saturating_sub(1));
+    decided();
     if proved {
         let reading =
             tokio::task::spawn_local(read_frames(reader, peer, local, Rc::clone(context)));

@@ -319,6 +319,7 @@ fn unmap(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-fn unmapped(address: SocketAddr) -> SocketAddr {
+/// The same for an address with a port.
+pub(crate) fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(unmap(address.ip()), address.port())
 }

@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use headwater_media::codec::av1::Av1Config;
-
 const CONTINUES_LAST: u8 = 0x80;
 const CONTINUES_NEXT: u8 = 0x40;
 const NEW_SEQUENCE: u8 = 0x08;
@@ -19,17 +17,17 @@ const TEMPORAL_DELIMITER: u8 = 2;
 const TILE_LIST: u8 = 8;
 const PADDING: u8 = 15;
 
-/// The payloads of a temporal unit. A keyframe gets the configuration's sequence header in
+/// The payloads of a temporal unit. A keyframe gets the given sequence header in
 /// front, unless it carries one. What follows a malformed OBU is left out.
 pub(super) fn packetize(
     unit: &[u8],
     keyframe: bool,
-    config: &Av1Config,
+    sequence_header: &[u8],
     payload_bytes: usize,
 ) -> Vec<Arc<[u8]>> {
     let mut obus: Vec<Obu<'_>> = Obus(unit).collect();
     if keyframe && !obus.iter().any(|obu| obu.kind() == SEQUENCE_HEADER) {
-        obus.splice(0..0, Obus(&config.sequence_header));
+        obus.splice(0..0, Obus(sequence_header));
     }
     let mut packer = Packer { done: Vec::new(), open: Vec::new(), payload_bytes, keyframe };
     for obu in &obus {

@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 
-use headwater_media::codec::h264::H264Config;
-
 const TYPE_MASK: u8 = 0x1f;
 const NRI_MASK: u8 = 0x60;
 const SPS: u8 = 7;
@@ -16,19 +14,19 @@ const FU_A: u8 = 28;
 const FU_START: u8 = 0x80;
 const FU_END: u8 = 0x40;
 
-/// The payloads of a frame of length-prefixed NAL units. A keyframe gets the configuration's
+/// The payloads of a frame of length-prefixed NAL units. A keyframe gets the given
 /// parameter sets in front, unless it carries its own. What follows a malformed length is left
 /// out.
 pub(super) fn packetize(
     frame: &[u8],
     keyframe: bool,
-    config: &H264Config,
+    parameter_sets: &[&[u8]],
     payload_bytes: usize,
 ) -> Vec<Arc<[u8]>> {
     let mut payloads = Payloads { done: Vec::new(), small: Vec::new(), small_bytes: 1 };
     let own = || Nals(frame).any(|nal| nal.first().is_some_and(|b| b & TYPE_MASK == SPS));
     if keyframe && !own() {
-        for nal in config.sps.iter().chain(&config.pps) {
+        for nal in parameter_sets {
             payloads.push(nal, payload_bytes);
         }
     }

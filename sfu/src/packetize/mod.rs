@@ -80,15 +80,32 @@ fn default_picture(frame: &FrameRef) -> u16 {
 fn make(codec: &Codec, frame: &Frame, picture: u16, payload_bytes: usize) -> Packets {
     let data: &[u8] = &frame.payload;
     let payloads = match codec {
-        Codec::H264(config) => h264::packetize(data, frame.keyframe, config, payload_bytes),
+        Codec::H264(config) => {
+            let sets: Vec<&[u8]> = config.sps.iter().chain(&config.pps).map(|s| &s[..]).collect();
+            h264::packetize(data, frame.keyframe, &sets, payload_bytes)
+        }
         Codec::Vp8(_) => vpx::packetize_vp8(data, picture, payload_bytes),
         Codec::Vp9(_) => vpx::packetize_vp9(data, frame.keyframe, picture, payload_bytes),
-        Codec::Av1(config) => av1::packetize(data, frame.keyframe, config, payload_bytes),
+        Codec::Av1(config) => {
+            av1::packetize(data, frame.keyframe, &config.sequence_header, payload_bytes)
+        }
         Codec::Opus(_) if !data.is_empty() => vec![data.into()],
         Codec::Opus(_) | Codec::H265(_) | Codec::Aac(_) => Vec::new(),
     };
     let bytes = payloads.iter().map(|payload| payload.len()).sum();
     Packets { payloads, bytes, picture }
+}
+
+/// One frame as H.264, VP8, VP9 and AV1, a keyframe and not.
+pub(crate) fn packetize_any(data: &[u8], payload_bytes: usize) -> Vec<Arc<[u8]>> {
+    let mut payloads = Vec::new();
+    for keyframe in [true, false] {
+        payloads.extend(h264::packetize(data, keyframe, &[], payload_bytes));
+        payloads.extend(vpx::packetize_vp8(data, 1, payload_bytes));
+        payloads.extend(vpx::packetize_vp9(data, keyframe, 1, payload_bytes));
+        payloads.extend(av1::packetize(data, keyframe, &[], payload_bytes));
+    }
+    payloads
 }
 
 #[cfg(test)]

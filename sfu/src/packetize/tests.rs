@@ -1,40 +1,9 @@
-use bytes::Bytes;
-use headwater_media::codec::Resolution;
-use headwater_media::codec::av1::Av1Config;
-use headwater_media::codec::h264::H264Config;
-
 use super::*;
 
 const SIZES: [usize; 12] = [1, 2, 97, 98, 99, 126, 127, 128, 129, 200, 1_000, 5_003];
 
-fn h264_config() -> H264Config {
-    H264Config {
-        sps: vec![Bytes::from_static(&[0x67, 1, 2])],
-        pps: vec![Bytes::from_static(&[0x68, 3])],
-        profile: 66,
-        constraints: 0xe0,
-        level: 31,
-        resolution: Resolution { width: 640, height: 360 },
-        frame_rate: None,
-        reorder_frames: 0,
-    }
-}
-
-fn av1_config() -> Av1Config {
-    Av1Config {
-        sequence_header: Bytes::from_static(&[0x0a, 2, 0xaa, 0xbb]),
-        profile: 0,
-        level: 5,
-        tier: 0,
-        bit_depth: 8,
-        monochrome: false,
-        subsampling_x: true,
-        subsampling_y: true,
-        chroma_sample_position: 0,
-        resolution: Resolution { width: 640, height: 360 },
-        frame_rate: None,
-    }
-}
+const PARAMETER_SETS: [&[u8]; 2] = [&[0x67, 1, 2], &[0x68, 3]];
+const SEQUENCE_HEADER: &[u8] = &[0x0a, 2, 0xaa, 0xbb];
 
 fn body(size: usize) -> Vec<u8> {
     (0..size).map(|i| (i * 7 + size) as u8).collect()
@@ -86,11 +55,11 @@ fn h264_units_of_any_size_come_back_in_order() {
     for size in SIZES {
         let unit = |header: u8| [vec![header], body(size)].concat();
         let frame = nals(&[vec![0x09, 0xf0], vec![0x06, 5], unit(0x65), unit(0x65), vec![12, 1]]);
-        let payloads = h264::packetize(&frame, true, &h264_config(), 100);
+        let payloads = h264::packetize(&frame, true, &PARAMETER_SETS, 100);
         assert!(payloads.iter().all(|p| p.len() <= 100));
         let expected = vec![vec![0x67, 1, 2], vec![0x68, 3], vec![0x06, 5], unit(0x65), unit(0x65)];
         assert_eq!(h264_units(&payloads), expected, "size {size}");
-        let plain = h264::packetize(&nals(&[unit(0x41)]), false, &h264_config(), 100);
+        let plain = h264::packetize(&nals(&[unit(0x41)]), false, &PARAMETER_SETS, 100);
         assert_eq!(h264_units(&plain), [unit(0x41)]);
         assert_equal_but_the_last(&plain, 100);
     }
@@ -99,7 +68,7 @@ fn h264_units_of_any_size_come_back_in_order() {
 #[test]
 fn h264_parameter_sets_in_the_frame_take_the_place_of_the_configurations() {
     let frame = nals(&[vec![0x67, 9], vec![0x68, 9], vec![0x65, 1]]);
-    let units = h264_units(&h264::packetize(&frame, true, &h264_config(), 100));
+    let units = h264_units(&h264::packetize(&frame, true, &PARAMETER_SETS, 100));
     assert_eq!(units, [vec![0x67, 9], vec![0x68, 9], vec![0x65, 1]]);
 }
 
@@ -109,12 +78,12 @@ fn malformed_frames_give_what_can_be_read_and_never_panic() {
     for bad in [&[][..], &[0, 0, 0], &[0xff; 8], &[0, 0, 0, 0]] {
         let frame = [&good, bad].concat();
         assert_eq!(
-            h264_units(&h264::packetize(&frame, false, &h264_config(), 100)),
+            h264_units(&h264::packetize(&frame, false, &PARAMETER_SETS, 100)),
             [vec![0x41, 1, 2, 3]]
         );
     }
     for bad in [&[][..], &[0x32], &[0x36], &[0x32, 0x80], &[0x32, 0xff, 0xff], &[0x32, 9, 1]] {
-        assert!(av1::packetize(bad, false, &av1_config(), 100).is_empty(), "{bad:?}");
+        assert!(av1::packetize(bad, false, SEQUENCE_HEADER, 100).is_empty(), "{bad:?}");
     }
 }
 
@@ -179,7 +148,7 @@ fn av1_units_of_any_size_come_back_in_order_and_keyframes_begin_a_sequence() {
             // The extension byte stands before the size: built by hand.
             let extended = [&[0x36, 0x20, 3][..], &body(3)].concat();
             let unit = [unit[0].clone(), unit[1].clone(), extended].concat();
-            let payloads = av1::packetize(&unit, true, &av1_config(), limit);
+            let payloads = av1::packetize(&unit, true, SEQUENCE_HEADER, limit);
             assert!(payloads.iter().all(|p| p.len() <= limit));
             let new_sequence: Vec<_> = payloads.iter().map(|p| p[0] & 8 != 0).collect();
             assert!(new_sequence[0] && !new_sequence[1..].contains(&true));
@@ -227,5 +196,23 @@ fn vp9_frames_name_the_frame_before_as_their_reference() {
             }
             assert_eq!(data, body(size));
         }
+    }
+}
+
+#[test]
+fn any_bytes_at_all_make_packets_within_the_limit() {
+    let mut seed = 3u64;
+    for size in 0..2_000 {
+        let bytes: Vec<u8> = (0..size % 700)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                // Small numbers are lengths more often than not.
+                (seed >> 56) as u8 >> (seed >> 40 & 7)
+            })
+            .collect();
+        crate::fuzz::access_unit(&bytes);
+        crate::fuzz::datagram(&bytes);
+        crate::fuzz::offer(&String::from_utf8_lossy(&bytes));
+        crate::fuzz::fragment(&String::from_utf8_lossy(&bytes));
     }
 }
