@@ -3,17 +3,16 @@
 //! Not here: the live media model (`headwater-media`), WebRTC (`headwater-sfu`).
 
 pub mod assets;
-pub mod cli;
-pub mod config;
-pub mod logging;
-pub mod metrics;
-pub mod node;
-
 pub mod auth;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod demo;
 pub mod http;
 pub mod ingest;
+pub mod logging;
+pub mod metrics;
+pub mod node;
 pub mod packager;
 pub mod sessions;
 pub mod streams;

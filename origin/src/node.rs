@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Access;
 use crate::clock::Clock;
 use crate::config::{Config, RawConfig};
-use crate::http::hls::{HlsService, NoAudioDemand};
+use crate::http::hls::HlsService;
 use crate::http::server::HttpServer;
 use crate::http::{Addresses, App, Health, Routes, WebRtcSessions};
 use crate::ingest::rtmp::{RtmpDeps, RtmpServer};
@@ -27,6 +27,7 @@ use crate::ingest::srt::{SrtDeps, SrtServer};
 use crate::packager::Packager;
 use crate::sessions::Sessions;
 use crate::streams::Streams;
+use crate::transcode::audio::{AudioBridges, HlsAudio};
 
 pub(crate) use record::api_url;
 pub use record::{Record, read_record};
@@ -60,6 +61,7 @@ impl Node {
             clock,
             sessions: Sessions::new(clock, options::count(values.limits.sessions)),
             streams: Streams::new(clock, options::streams(&values)),
+            bridges: AudioBridges::new(clock, options::audio(&values)),
             sfu: ArcSwapOption::empty(),
             webrtc: WebRtcSessions::default(),
             health: Health::default(),
@@ -130,7 +132,7 @@ impl Node {
             let following = packager.clone();
             let (streams, until) = (app.streams.clone(), force.clone());
             background.spawn(async move { following.follow(streams, until).await });
-            let demand = Arc::new(NoAudioDemand);
+            let demand = Arc::new(HlsAudio::new(app.streams.clone(), app.bridges.clone()));
             let hls = HlsService::new(packager, app.access.clone(), demand, options::hls(values));
             let routes = Arc::new(Routes::new(&app, hls));
             let serving = http.run(routes, drain.clone(), force.clone());

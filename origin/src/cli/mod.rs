@@ -29,6 +29,8 @@ struct Cli {
 enum Command {
     /// Run a node (the default)
     Serve(ServeArgs),
+    /// Run a node with a built-in test picture, and print the address of its page
+    Demo(ServeArgs),
     /// Check a configuration file: every error with its key and line
     Check {
         /// The file
@@ -125,7 +127,8 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(args) => serve::serve(args.config()?),
+        Command::Serve(args) => serve::serve(args.config()?, false),
+        Command::Demo(args) => serve::serve(args.config()?, true),
         Command::Check { file } => {
             let config = Config::load(Some(&file), &[])?;
             for warning in config.warnings() {

@@ -1,17 +1,19 @@
 //! `headwater serve`: a runtime, a node, and the signals that end it. A driver file.
 //!
 //! Not here: what the node does.
+#![allow(clippy::print_stdout, reason = "the demo's address goes to standard output")]
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, Demo};
+use crate::demo::{self, DemoOptions};
 use crate::logging;
-use crate::node::Node;
+use crate::node::{Node, api_url};
 
-/// Runs a node until SIGTERM or SIGINT, then drains; a second signal ends at once.
-pub(super) fn serve(config: Config) -> anyhow::Result<()> {
+/// Runs a node, with the test stream where `demo` says so, until SIGTERM or SIGINT, then drains; a second signal ends at once.
+pub(super) fn serve(config: Config, demo: bool) -> anyhow::Result<()> {
     logging::install(&config.values().log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -21,6 +23,9 @@ pub(super) fn serve(config: Config) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         let node = Node::bind(config).await?;
         let shutdown = CancellationToken::new();
+        if demo {
+            begin_demo(&node, shutdown.clone());
+        }
         let mut running = std::pin::pin!(node.run(shutdown.clone()));
         tokio::select! {
             ended = &mut running => return ended,
@@ -35,6 +40,34 @@ pub(super) fn serve(config: Config) -> anyhow::Result<()> {
     // Whatever still runs has had its time.
     runtime.shutdown_background();
     result
+}
+
+/// Publishes the test stream beside the node and says where it is shown.
+fn begin_demo(node: &Node, shutdown: CancellationToken) {
+    let app = node.app();
+    let options = demo_options(&app.config.values().demo);
+    match node.addresses().http {
+        Some(http) => println!("{}/play/{}", api_url(http), options.stream),
+        None => tracing::warn!("no page shows the demo: [http] enabled = false"),
+    }
+    let (streams, sessions, clock) = (app.streams.clone(), app.sessions.clone(), app.clock);
+    tokio::spawn(async move {
+        match demo::run(options, streams, sessions, clock, shutdown).await {
+            Ok(()) => tracing::info!("the demo has ended"),
+            Err(error) => tracing::error!(%error, "the demo has failed"),
+        }
+    });
+}
+
+fn demo_options(demo: &Demo) -> DemoOptions {
+    let even = |pixels: u32| usize::try_from(pixels & !1).unwrap_or(usize::MAX);
+    DemoOptions {
+        stream: demo.stream.clone(),
+        width: even(demo.width),
+        height: even(demo.height),
+        fps: demo.frame_rate,
+        bitrate_bps: u32::try_from(demo.bitrate.0).unwrap_or(u32::MAX),
+    }
 }
 
 struct Signals {

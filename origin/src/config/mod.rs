@@ -14,7 +14,7 @@ use std::path::Path;
 pub use ice::IceServer;
 pub use read::{ConfigError, ConfigErrors, FlagValue, Origin, Reading};
 pub use schema::{
-    Auth, General, Hls, Http, Ingest, KeyDoc, Limits, Log, Media, RawConfig, Rtmp, Section,
+    Auth, Demo, General, Hls, Http, Ingest, KeyDoc, Limits, Log, Media, RawConfig, Rtmp, Section,
     SetError, Srt, WebRtc, default_file,
 };
 pub use value::{

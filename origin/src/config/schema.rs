@@ -7,10 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use headwater_media::StreamName;
+
 use super::ice::IceServer;
 use super::value::{
     BitRate, ByteSize, HlsAudio, Input, LogFilter, LogFormat, Passphrase, SecondPublisher, Value,
 };
+
+use crate::demo::DemoOptions;
 
 /// A key as documentation shows it.
 pub struct KeyDoc {
@@ -288,6 +292,9 @@ section! {
         http_header_timeout: Duration = secs(10), in (ms(100), secs(300));
         /// How long a client may take to send a request's body (SDP).
         http_body_timeout: Duration = secs(10), in (ms(100), secs(300));
+        /// Conversions of a stream's audio (AAC to Opus or the other way) at a time; each takes
+        /// about a hundredth of a core.
+        audio_bridges: u32 = 256, in (0, 100_000);
         /// Bytes of media that an HLS rendition keeps; the oldest segments go first.
         hls_track_bytes: ByteSize = ByteSize::mib(128), in (ByteSize::mib(1), ByteSize::mib(1 << 14));
         /// HLS requests that wait for a part or a playlist not yet born.
@@ -300,6 +307,22 @@ section! {
         srt_connections: u32 = 1_000, in (1, 100_000);
         /// RTMP connections.
         rtmp_connections: u32 = 1_000, in (1, 100_000);
+    }
+}
+
+section! {
+    /// The test picture of `headwater demo`.
+    Demo ["demo"] {
+        /// The stream's name.
+        stream: StreamName = DemoOptions::default().stream;
+        /// Columns.
+        width: u32 = 1_280, in (64, 3_840);
+        /// Rows.
+        height: u32 = 720, in (64, 2_160);
+        /// Frames a second. More look smoother and take more of a core.
+        frame_rate: u32 = 30, in (1, 60);
+        /// Bits a second of the picture.
+        bitrate: BitRate = BitRate(2_500_000), in (BitRate(100_000), BitRate::mbps(50));
     }
 }
 
@@ -329,6 +352,8 @@ pub struct RawConfig {
     pub limits: Limits,
     /// `[log]`
     pub log: Log,
+    /// `[demo]`
+    pub demo: Demo,
 }
 
 impl RawConfig {
@@ -347,12 +372,13 @@ impl RawConfig {
             &self.auth,
             &self.limits,
             &self.log,
+            &self.demo,
         ]
     }
 
     /// The section called `name`.
     pub fn section_mut(&mut self, name: &str) -> Option<&mut dyn Section> {
-        let all: [&mut dyn Section; 11] = [
+        let all: [&mut dyn Section; 12] = [
             &mut self.general,
             &mut self.http,
             &mut self.webrtc,
@@ -364,6 +390,7 @@ impl RawConfig {
             &mut self.auth,
             &mut self.limits,
             &mut self.log,
+            &mut self.demo,
         ];
         all.into_iter().find(|section| section.name() == name)
     }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use headwater_media::StreamName;
 use toml::de::DeValue;
 
 /// Where a value comes from: a TOML value, or text from a flag or an environment variable.
@@ -131,6 +132,18 @@ impl Value for Vec<IpAddr> {
     fn render(&self) -> String {
         let items: Vec<_> = self.iter().map(|item| quoted(&item.to_string())).collect();
         format!("[{}]", items.join(", "))
+    }
+}
+
+impl Value for StreamName {
+    fn allowed() -> String {
+        "a stream's name such as \"demo\" or \"auction/lot-7\"".into()
+    }
+    fn read(input: Input<'_>) -> Option<Self> {
+        Self::parse(input.text()?).ok()
+    }
+    fn render(&self) -> String {
+        quoted(self.as_str())
     }
 }
 

@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::sessions::Sessions;
 use crate::streams::Streams;
+use crate::transcode::audio::AudioBridges;
 
 pub use body::SDP_BYTES_MAX;
 pub use health::Health;
@@ -59,6 +60,8 @@ pub struct App {
     pub sessions: Sessions,
     /// The node's streams.
     pub streams: Streams,
+    /// Makes AAC of Opus and the other way round while someone listens.
+    pub bridges: AudioBridges,
     /// WebRTC, while it is on.
     pub sfu: ArcSwapOption<Sfu>,
     /// WebRTC sessions by their resources.

@@ -15,6 +15,7 @@ use crate::ingest::rtmp::RtmpOptions;
 use crate::ingest::srt::SrtOptions;
 use crate::packager::{AudioChoice, PackagerOptions, WindowOptions};
 use crate::streams::{Policy, StreamsOptions};
+use crate::transcode::audio::AudioOptions;
 
 /// The longest message that RTMP can carry, in bytes.
 const RTMP_MESSAGE_BYTES_MAX: usize = (1 << 24) - 1;
@@ -45,6 +46,14 @@ pub(super) fn sfu(config: &Config) -> SfuConfig {
         publisher_bitrate_max: values.limits.publisher_bitrate.0,
         sdp_bytes_max: SDP_BYTES_MAX,
         ..SfuConfig::default()
+    }
+}
+
+pub(super) fn audio(values: &RawConfig) -> AudioOptions {
+    AudioOptions {
+        part_target: values.hls.part_target,
+        bridges_max: count(values.limits.audio_bridges),
+        ..AudioOptions::default()
     }
 }
 

@@ -86,6 +86,38 @@ fn environment_variables_are_checked_like_the_file() {
     assert!(err.contains("HEADWATER_HTTP__LISTEN: http.listen: \"nonsense\""), "{err}");
 }
 
+#[test]
+fn the_demo_prints_its_page_and_goes_live() {
+    let data = folder("demo");
+    let mut child = headwater(&["demo", "--data", data.to_str().unwrap()])
+        .env("HEADWATER_HTTP__LISTEN", "127.0.0.1:0")
+        .env("HEADWATER_WEBRTC__LISTEN", "127.0.0.1:0")
+        .env("HEADWATER_SRT__LISTEN", "127.0.0.1:0")
+        .env("HEADWATER_RTMP__LISTEN", "127.0.0.1:0")
+        .env("HEADWATER_DEMO__WIDTH", "320")
+        .env("HEADWATER_DEMO__HEIGHT", "180")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut page = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut page).unwrap();
+    assert!(page.trim_end().ends_with("/play/demo"), "{page}");
+    let api = page.trim_end().trim_end_matches("/play/demo");
+    let began = std::time::Instant::now();
+    let mut codecs = Vec::new();
+    while codecs != ["h264", "opus"] && began.elapsed() < crate::support::PATIENCE {
+        let (_, out, _) = run(&["streams", "demo", "--json", "--api", api]);
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap_or_default();
+        let tracks = json["tracks"].as_array().cloned().unwrap_or_default();
+        codecs = tracks.iter().map(|t| t["codec"].as_str().unwrap_or("").to_owned()).collect();
+    }
+    assert_eq!(codecs, ["h264", "opus"]);
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_and_kick_find_the_node_by_url_and_by_data_folder() {
     use headwater::sessions::{Role, SessionInfo};

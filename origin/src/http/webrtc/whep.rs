@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::{Request, problem_of, whip};
 use crate::http::{App, Problem, names};
 use crate::sessions::{Role, SessionHandle, SessionInfo};
+use crate::transcode::audio::{AudioTarget, Listening};
 
 /// Longest `?wait=`; longer is taken as this.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -43,16 +44,17 @@ pub(super) async fn play(
     };
     let session = app.sessions.open(info).map_err(whip::full)?;
     let id = session.id();
+    let audio = sound(app, &broadcast).await;
     let tracks = PlayTracks {
         video: choose(&broadcast, MediaKind::Video),
-        audio: choose(&broadcast, MediaKind::Audio),
+        audio: audio.as_ref().map(|(track, _)| track.clone()),
     };
     let answer = sfu.play(offer, id, tracks).await.map_err(problem_of)?;
     for warning in &answer.warnings {
         tracing::warn!(%stream, session = %id, "{warning}");
     }
     app.webrtc.insert(id, stream.clone(), "whep");
-    tokio::spawn(guard(Arc::clone(app), sfu, session, answer.closed));
+    tokio::spawn(guard(Arc::clone(app), sfu, session, audio, answer.closed));
     request.created(stream, id, answer.sdp, &answer.etag)
 }
 
@@ -99,6 +101,18 @@ fn choose(broadcast: &Broadcast, kind: MediaKind) -> Option<Track> {
     found.or_else(|| tracks.iter().find(|track| track.kind() == kind)).cloned()
 }
 
+/// A track of sound, and what keeps it being made while the session lives.
+type Sound = (Track, Option<Listening>);
+
+/// The broadcast's sound as Opus, made of AAC where need be; else its own as it is, for which the
+/// answer says what is wrong with it.
+async fn sound(app: &App, broadcast: &Broadcast) -> Option<Sound> {
+    match app.bridges.track(broadcast, AudioTarget::Opus, TRACKS_WAIT).await {
+        Some(sound) => Some(sound),
+        None => choose(broadcast, MediaKind::Audio).map(|track| (track, None)),
+    }
+}
+
 /// Whether browsers take this over WebRTC as it is.
 fn carried(codec: &Codec) -> bool {
     match codec {
@@ -113,6 +127,7 @@ async fn guard(
     app: Arc<App>,
     sfu: Arc<Sfu>,
     session: SessionHandle,
+    _audio: Option<Sound>,
     mut closed: oneshot::Receiver<CloseReason>,
 ) {
     let id = session.id();
