@@ -10,8 +10,11 @@ const MISSING = 'This build has no hls.js, which this browser needs: install Nod
   + '“npm ci” in origin/web, and build again.';
 const ENDED_POLL_MS = 2000;
 
-/** hls.js never catches up by itself; this lets it, too slowly to be heard. */
-const CATCH_UP = { maxLiveSyncPlaybackRate: 1.05 };
+/**
+ * Catching up, too slowly to be heard: hls.js starts behind its target by the time that its start
+ * takes and stays there, and its own remedy wants a second of buffer, which low delay never has.
+ */
+const CATCH_UP = { rate: 1.05, fromMs: 150, untilMs: 40, bufferMinMs: 300 };
 
 let loading = null;
 
@@ -43,6 +46,7 @@ export class HlsPlayer {
   #hls = null;
   #bytes = 0;
   #before = null;
+  #plain = new URLSearchParams(window.location.search).get('hlsjs') === 'defaults';
 
   constructor(stream, video, onChange) {
     this.#url = `/hls/${stream}/index.m3u8`;
@@ -124,8 +128,7 @@ export class HlsPlayer {
   #byLibrary(Hls, url, signal) {
     return new Promise((resolve) => {
       signal.addEventListener('abort', () => resolve('stopped'), { once: true });
-      const plain = new URLSearchParams(window.location.search).get('hlsjs') === 'defaults';
-      const hls = new Hls(plain ? {} : { ...CATCH_UP });
+      const hls = new Hls();
       this.#hls = hls;
       this.#bytes = 0;
       this.#before = null;
@@ -201,14 +204,14 @@ export class HlsPlayer {
       return;
     }
     const hls = this.#hls;
+    if (hls && !this.#plain) this.#catchUp(hls);
     const quality = video.getVideoPlaybackQuality();
     const now = { at: performance.now(), bytes: this.#bytes, frames: quality.totalVideoFrames };
     const before = this.#before ?? now;
     this.#before = now;
     const seconds = (now.at - before.at) / 1000;
     const level = hls?.levels?.[Math.max(hls.currentLevel, 0)];
-    const ahead = video.buffered.length > 0
-      ? video.buffered.end(video.buffered.length - 1) - video.currentTime : null;
+    const ahead = this.#ahead();
     this.stats = {
       bitrate: hls && seconds > 0 ? ((now.bytes - before.bytes) * 8) / seconds : null,
       fps: seconds > 0 ? (now.frames - before.frames) / seconds : null,
@@ -218,12 +221,26 @@ export class HlsPlayer {
       audioCodec: level?.audioCodec ?? hls?.audioTracks?.[hls.audioTrack]?.audioCodec ?? null,
       frames: now.frames,
       dropped: quality.droppedVideoFrames,
-      bufferMs: ahead === null ? null : ahead * 1000,
+      bufferMs: ahead,
       playerLatencyMs: hls ? hls.latency * 1000 : null,
       targetMs: Number.isFinite(hls?.targetLatency) ? hls.targetLatency * 1000 : null,
       rate: video.playbackRate,
       ...this.#latency(hls),
     };
+  }
+
+  /** Milliseconds of media ready to play. */
+  #ahead() {
+    const { buffered, currentTime } = this.#video;
+    return buffered.length > 0 ? (buffered.end(buffered.length - 1) - currentTime) * 1000 : null;
+  }
+
+  /** Plays a little faster while the delay is above the target and the buffer can bear it. */
+  #catchUp(hls) {
+    const above = (hls.latency - hls.targetLatency) * 1000;
+    const from = this.#video.playbackRate > 1 ? CATCH_UP.untilMs : CATCH_UP.fromMs;
+    const faster = above > from && this.#ahead() > CATCH_UP.bufferMinMs;
+    this.#video.playbackRate = faster ? CATCH_UP.rate : 1;
   }
 
   #latency(hls) {

@@ -24,7 +24,7 @@ export async function launch() {
 export async function open(browser, name, url, { before, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   const page = await context.newPage();
-  const log = path.join(OUT, `${name}.console.log`);
+  const log = path.join(OUT, `${name.replaceAll('/', '-')}.console.log`);
   fs.writeFileSync(log, '');
   const failures = [];
   page.on('console', (message) => fs.appendFileSync(log, `${message.type()}: ${message.text()}\n`));
