@@ -315,9 +315,9 @@ section! {
     Demo ["demo"] {
         /// The stream's name.
         stream: StreamName = DemoOptions::default().stream;
-        /// Columns.
+        /// Columns of its picture, even.
         width: u32 = 1_280, in (64, 3_840);
-        /// Rows.
+        /// Rows of its picture, even.
         height: u32 = 720, in (64, 2_160);
         /// Frames a second. More look smoother and take more of a core.
         frame_rate: u32 = 30, in (1, 60);
