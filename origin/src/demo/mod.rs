@@ -29,6 +29,9 @@ use crate::ingest::{Publisher, PushError, RawFrame, TrackId};
 use crate::sessions::{OpenError, Role, SessionInfo, Sessions};
 use crate::streams::{PublishError, Streams};
 
+/// A little less than two seconds, so that the frame that reaches them is the keyframe.
+const KEYFRAME_INTERVAL_MICROS: i64 = 1_990_000;
+
 /// The test stream's settings.
 #[derive(Clone, Debug)]
 pub struct DemoOptions {
@@ -132,6 +135,8 @@ struct Studio {
     /// Where the timeline began, in microseconds of wall-clock time.
     begun: i64,
     frames: u64,
+    /// When the next keyframe is due, likewise.
+    next_keyframe: i64,
 }
 
 impl Studio {
@@ -145,9 +150,9 @@ impl Studio {
             .bitrate(BitRate::from_bps(options.bitrate_bps))
             .rate_control_mode(RateControlMode::Bitrate)
             .profile(Profile::Baseline)
-            .intra_frame_period(IntraFramePeriod::from_num_frames(options.fps.max(1) * 2))
+            // Keyframes come by the clock: a machine that drops frames must not stretch them apart.
+            .intra_frame_period(IntraFramePeriod::from_num_frames(0))
             .scene_change_detect(false)
-            .skip_frames(false)
             .num_threads(1);
         let encoder = Encoder::with_api_config(OpenH264API::from_source(), config)?;
         let video = publisher.add_track(MediaKind::Video)?;
@@ -165,6 +170,7 @@ impl Studio {
             tone: Tone::new()?,
             begun: clock.now().micros(),
             frames: 0,
+            next_keyframe: 0,
         })
     }
 
@@ -173,6 +179,10 @@ impl Studio {
         let now = self.clock.now();
         self.picture.draw(now.micros().div_euclid(1_000), self.frames);
         self.frames += 1;
+        if now.micros() >= self.next_keyframe {
+            self.encoder.force_intra_frame();
+            self.next_keyframe = now.micros() + KEYFRAME_INTERVAL_MICROS;
+        }
         let bits = self.encoder.encode(&self.picture)?.to_vec();
         let unit = self.units.annex_b(&bits)?;
         if let Some(config) = unit.config_changed {
@@ -187,7 +197,10 @@ impl Studio {
             capture: Some(now),
             payload: unit.payload,
         };
-        self.publisher.push(self.video, frame, self.clock.now())?;
+        // Empty where the encoder's rate control left the frame out.
+        if !frame.payload.is_empty() {
+            self.publisher.push(self.video, frame, self.clock.now())?;
+        }
         while self.tone.position_micros() < now.micros() - self.begun {
             let at = MediaTime::new(self.tone.position_samples(), ClockRate::OPUS);
             let frame = RawFrame {
