@@ -1,4 +1,6 @@
 //! A track with made-up frames and a packager that reads it.
+//!
+//! Not here: what is asserted of them (the tests that use it).
 
 use std::time::Duration;
 
