@@ -3,6 +3,12 @@
 //!
 //! `HEADWATER_CONFORMANCE_SECONDS` makes it follow for longer than the usual ten seconds.
 //! Not here: the rules (`headwater_tests::conformance`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test: it fails with what it says"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
