@@ -2,6 +2,7 @@
 //! library, sources. A small reading of the same file that `cargo deny` reads, which takes longer
 //! to build than everything else here.
 //! Not here: advisories, which need a database from outside.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

@@ -1,4 +1,6 @@
 //! The program: results, messages and exit codes.
+//!
+//! Not here: what a running node answers (`http`, `webrtc`).
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};

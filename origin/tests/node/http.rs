@@ -1,4 +1,6 @@
 //! The HTTP frame: health, API, errors, time-outs, limits, drain.
+//!
+//! Not here: WHIP and WHEP (`webrtc`), playlists and media (beside `http::hls`).
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,6 @@
 //! A node on free ports of loopback, and a client for it.
+//!
+//! Not here: anything that is asserted.
 
 use std::net::SocketAddr;
 use std::time::Duration;

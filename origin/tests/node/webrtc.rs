@@ -1,4 +1,6 @@
 //! WHIP and WHEP as HTTP: statuses, headers and the life of a session (RFC 9725).
+//!
+//! Not here: media over WebRTC (the browsers' tests at the top).
 
 use crate::support::{Answer, Running, request};
 

@@ -1,4 +1,6 @@
 //! The demultiplexer against what nobody should send: endless frames, damage, garbage.
+//!
+//! Not here: correct streams (the module beside this one).
 
 use super::*;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use headwater_media::codec::opus;
 use headwater_media::{
     ClockRate, Codec, ConfigVersion, GroupSeq, MediaKind, PartPlan, TrackConfig, TrackName,
     TrackWriter, WallTime,
@@ -182,8 +183,8 @@ impl SessionTrack {
         let cadence = match self.kind {
             MediaKind::Audio => {
                 let first = self.held.front().map(|frame| frame.payload.as_ref());
-                let samples = first.map_or(960, opus_packet_samples);
-                Some(Cadence::of_audio(codec, samples))
+                let samples = first.and_then(|packet| opus::packet_duration_samples(packet).ok());
+                Some(Cadence::of_audio(codec, samples.unwrap_or(960)))
             }
             MediaKind::Video => {
                 let waited = self.held.front().map_or(0, |frame| now.micros_since(frame.now));
@@ -210,20 +211,4 @@ fn rate_of(codec: &Codec) -> ClockRate {
         Some((hz, _)) => ClockRate::new(hz).unwrap_or(ClockRate::OPUS),
         None => ClockRate::VIDEO,
     }
-}
-
-/// Samples at 48 kHz in an Opus packet, by its first two bytes (RFC 6716 §3.1).
-fn opus_packet_samples(packet: &[u8]) -> u32 {
-    let toc = packet.first().copied().unwrap_or(0);
-    let frame = match toc >> 3 {
-        config @ 0..=11 => [480, 960, 1_920, 2_880].get(usize::from(config % 4)).copied(),
-        config @ 12..=15 => [480, 960].get(usize::from(config % 2)).copied(),
-        config => [120, 240, 480, 960].get(usize::from(config % 4)).copied(),
-    };
-    let count = match toc & 3 {
-        0 => 1,
-        1 | 2 => 2,
-        _ => u32::from(packet.get(1).copied().unwrap_or(1) & 0x3f).max(1),
-    };
-    frame.unwrap_or(960) * count
 }
