@@ -162,9 +162,9 @@ async fn ffmpeg_publishes_h264_with_b_frames_and_aac() {
 
 /// A static ffmpeg that speaks Enhanced RTMP, where `tests/run` has put one.
 fn enhanced_ffmpeg() -> Option<String> {
-    let found = std::env::var("HEADWATER_FFMPEG9").ok();
+    let found = std::env::var("E2E_FFMPEG").ok();
     if found.is_none() {
-        eprintln!("HEADWATER_FFMPEG9 names no ffmpeg: Enhanced RTMP is not tried");
+        eprintln!("E2E_FFMPEG names no ffmpeg: Enhanced RTMP is not tried");
     }
     found
 }

@@ -17,8 +17,6 @@ pub use serve::{AudioCodec, AudioDemand, HlsOptions, HlsService, NoAudioDemand};
 
 /// A path and a query as a stranger sends them, for fuzzing.
 pub(crate) fn fuzz_target(path: &str, query: &str) {
-    let known = path::Target::parse(path).is_ok();
-    let asked = path::Query::parse(query);
-    // Neither makes the other better or worse.
-    drop((known, asked.is_ok()));
+    let _ = path::Target::parse(path).is_ok();
+    let _ = path::Query::parse(query).is_ok();
 }
