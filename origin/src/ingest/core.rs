@@ -59,6 +59,8 @@ struct Session {
     /// The leader's newest group and where it began, in microseconds of the timeline.
     newest: Option<(GroupSeq, i64)>,
     keyframes_on_request: bool,
+    /// Groups in a row that began as they should.
+    regular_groups: u32,
     bitrate: BitrateMeter,
     abandoned_checked: bool,
 }
@@ -137,6 +139,7 @@ impl StreamCore {
             leader: None,
             newest: None,
             keyframes_on_request: false,
+            regular_groups: 0,
             bitrate: BitrateMeter::default(),
             abandoned_checked: false,
         });

@@ -69,7 +69,14 @@ impl Running {
         let app = std::sync::Arc::clone(node.app());
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(node.run(shutdown.clone()));
-        Self { http, app, shutdown, task }
+        let running = Self { http, app, shutdown, task };
+        let ready = async {
+            while running.get("/readyz").await.status != 200 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready).await.unwrap();
+        running
     }
 
     /// Drains; the node's own result.

@@ -30,7 +30,9 @@ async fn garbage_and_half_open_callers_leave_a_stream_untouched() {
     let pictures = track(&broadcast, "video").await;
     let attacker = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut state = 1u64;
-    for round in 0..40_000u32 {
+    // About five times the stream's own packets: enough to be in the way, and not so many that the
+    // kernel drops the publisher's, which no server could help.
+    for round in 0..10_000u32 {
         let datagram = if round % 2 == 0 {
             induction(round + 1)
         } else {
@@ -43,7 +45,7 @@ async fn garbage_and_half_open_callers_leave_a_stream_untouched() {
         };
         // A full socket is no failure of the test.
         let _ = attacker.send_to(&datagram, world.address).await;
-        if round % 20 == 0 {
+        if round % 4 == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

@@ -52,6 +52,9 @@ impl TargetDuration {
     }
 }
 
+/// So many groups in a row that began with their keyframe show a rhythm that is right again.
+const REGULAR_GROUPS: u32 = 5;
+
 fn micros(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
@@ -100,9 +103,19 @@ impl StreamCore {
             self.target.settle(end);
         }
         if full || regular {
+            self.judge_rhythm(regular);
             self.begin_leader_group(n, &frame);
         }
         self.append(n, frame);
+    }
+
+    /// The warning about keyframes goes once they have come in time for a while.
+    fn judge_rhythm(&mut self, regular: bool) {
+        let Some(session) = self.session.as_mut() else { return };
+        session.regular_groups = if regular { session.regular_groups + 1 } else { 0 };
+        if session.regular_groups >= REGULAR_GROUPS {
+            self.warnings.remove("keyframe_interval");
+        }
     }
 
     fn begin_leading(&mut self, n: usize, frame: Mapped) {

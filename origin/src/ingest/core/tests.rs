@@ -166,6 +166,8 @@ fn a_publisher_without_keyframes_is_cut_at_the_limit_and_warned() {
     }
     assert_eq!(groups[1].header().target_duration_s, Some(10));
     assert!(bed.core.warnings()[0].contains("keyframe"), "{:?}", bed.core.warnings());
+    bed.run(30 * 35, 30 * 12, 60);
+    assert!(bed.core.warnings().is_empty(), "it has mended its ways");
 }
 
 #[test]
