@@ -202,7 +202,8 @@ impl Streams {
 
     fn new_entry(&self, table: &mut Table, name: &StreamName, now: WallTime) -> Entry {
         let broadcast = Broadcast::new(name.clone(), self.shared.options.bus);
-        let numbers = table.remembered.remove(name).unwrap_or_default();
+        let known = table.remembered.remove(name);
+        let numbers = known.unwrap_or_else(|| Numbers::beginning_at(now));
         table.order.retain(|other| other != name);
         let core = StreamCore::new(broadcast.clone(), self.shared.options.ingest.clone(), numbers);
         let core = Arc::new(Mutex::new(core));

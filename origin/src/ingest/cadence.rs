@@ -10,7 +10,12 @@ use headwater_media::{ClockRate, Codec};
 pub(super) struct Cadence {
     pub(super) num: u32,
     pub(super) den: u32,
+    /// Whether sources of this rate exist. An odd one was measured in a bad moment, or varies.
+    pub(super) known: bool,
 }
+
+/// A track whose groups run at a rate farther than this from its cadence has another one.
+const CHANGED: f64 = 0.06;
 
 /// Frame rates that sources really have; a measured one within 3 % of them is taken for them.
 const KNOWN: [(u32, u32); 16] = [
@@ -54,7 +59,7 @@ impl Cadence {
         let divisor = gcd(num, u64::from(rate.num));
         let num = u32::try_from(num / divisor).ok()?;
         let den = u32::try_from(u64::from(rate.num) / divisor).ok()?;
-        Some(Self { num, den })
+        Some(Self { num, den, known: true })
     }
 
     /// Ticks a frame, rounded down.
@@ -68,7 +73,7 @@ impl Cadence {
             Codec::Aac(config) => u32::from(config.frame_samples),
             _ => packet_samples,
         };
-        Self { num: samples.max(1), den: 1 }
+        Self { num: samples.max(1), den: 1, known: true }
     }
 
     /// The cadence of video from the decoding times of its first frames, in ticks of `clock`, or
@@ -105,8 +110,22 @@ impl Cadence {
         let best = known.reduce(|best, next| if next.0 + 0.002 < best.0 { next } else { best });
         let slowest = f64::from(clock.hz() / RATE_MIN);
         let fastest = f64::from(clock.hz() / RATE_MAX);
-        let plain = Self { num: measured.clamp(fastest, slowest).round() as u32, den: 1 };
-        Some(best.map_or(plain, |(_, cadence)| cadence))
+        let num = measured.clamp(fastest, slowest).round() as u32;
+        Some(best.map_or(Self { num, den: 1, known: false }, |(_, cadence)| cadence))
+    }
+
+    /// The cadence of a group of `frames` frames over `ticks`, where that is not this one.
+    pub(super) fn corrected(self, frames: u32, ticks: i64, clock: ClockRate) -> Option<Self> {
+        if (frames as usize) < 2 * FRAMES_TO_MEASURE || ticks <= 0 {
+            return None;
+        }
+        let measured = ticks as f64 / f64::from(frames);
+        if is_near(measured, f64::from(self.num) / f64::from(self.den), CHANGED) {
+            return None;
+        }
+        let even: Vec<i64> =
+            (0..=FRAMES_TO_MEASURE).map(|n| (measured * n as f64).round() as i64).collect();
+        Self::of_video(&even, None, clock, false).filter(|cadence| *cadence != self)
     }
 }
 
@@ -154,15 +173,19 @@ mod tests {
             (50.0, 1_800, 1),
             (60.0, 1_500, 1),
         ] {
-            assert_eq!(measure(&stamps(fps, 7, 90), None), Some(Cadence { num, den }), "{fps}");
+            assert_eq!(
+                measure(&stamps(fps, 7, 90), None),
+                Some(Cadence { num, den, known: true }),
+                "{fps}"
+            );
         }
     }
 
     #[test]
     fn ntsc_rates_are_found_in_exact_stamps_or_by_declaration() {
-        let ntsc = Some(Cadence { num: 3_003, den: 1 });
+        let ntsc = Some(Cadence { num: 3_003, den: 1, known: true });
         assert_eq!(measure(&stamps(30_000.0 / 1_001.0, 3, 90), Some((30_000, 1_001))), ntsc);
-        let doubled = Some(Cadence { num: 3_003, den: 2 });
+        let doubled = Some(Cadence { num: 3_003, den: 2, known: true });
         assert_eq!(measure(&stamps(60_000.0 / 1_001.0, 3, 1), Some((60_000, 1_001))), doubled);
     }
 
@@ -170,13 +193,26 @@ mod tests {
     fn a_declared_rate_that_the_frames_do_not_keep_is_not_believed() {
         let stamps = stamps(30.0, 7, 1);
         assert_eq!(measure(&stamps[..3], Some((60, 1))), None, "wait for more");
-        assert_eq!(measure(&stamps, Some((60, 1))), Some(Cadence { num: 3_000, den: 1 }));
+        assert_eq!(
+            measure(&stamps, Some((60, 1))),
+            Some(Cadence { num: 3_000, den: 1, known: true })
+        );
     }
 
     #[test]
     fn jitter_and_one_long_pause_do_not_hide_the_rate() {
         let jittered = [0, 2_800, 6_150, 8_950, 12_100, 102_000, 105_050, 107_900];
-        assert_eq!(measure(&jittered, None), Some(Cadence { num: 3_000, den: 1 }));
+        assert_eq!(measure(&jittered, None), Some(Cadence { num: 3_000, den: 1, known: true }));
+    }
+
+    #[test]
+    fn a_cadence_measured_in_a_bad_moment_is_corrected_by_a_whole_group() {
+        let odd = Cadence { num: 2_450, den: 1, known: false };
+        let thirty = Cadence { num: 3_000, den: 1, known: true };
+        assert_eq!(odd.corrected(60, 180_400, ClockRate::VIDEO), Some(thirty));
+        assert_eq!(thirty.corrected(60, 178_000, ClockRate::VIDEO), None, "near enough");
+        assert_eq!(odd.corrected(5, 15_000, ClockRate::VIDEO), None, "too few frames");
+        assert_eq!(odd.corrected(60, 0, ClockRate::VIDEO), None);
     }
 
     #[test]

@@ -8,6 +8,9 @@ use headwater_media::{ClockRate, MediaDuration, MediaKind, MediaTime, PartPlan};
 
 use super::cadence::Cadence;
 
+/// A lag of more than so many parts is a pause.
+const PAUSE_PARTS: i64 = 3;
+
 /// Where a frame ended up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Placed {
@@ -65,16 +68,22 @@ impl Timeline {
         }
     }
 
-    /// Jumps happen at a part's start only; elsewhere the next frame follows the last.
+    /// Frames follow one another without a gap, so that durations add up to the time that passes:
+    /// a small lag goes into longer durations. Only after a pause the timeline jumps, at a part's
+    /// start.
     fn place_dts(&self, dts: i64) -> i64 {
         let wanted = dts.saturating_sub(self.lead());
+        let pause = i64::from(self.plan.target_ticks).saturating_mul(PAUSE_PARTS);
         match self.next_dts {
             None => wanted,
-            Some(next) if self.part_ticks == 0 && self.is_behind(wanted.saturating_sub(next)) => {
-                wanted
-            }
+            Some(next) if self.part_ticks == 0 && wanted.saturating_sub(next) > pause => wanted,
             Some(next) => next,
         }
+    }
+
+    /// Goes on at another cadence, from the next group's start.
+    pub(super) fn change_cadence(&mut self, cadence: Cadence, plan: PartPlan) {
+        (self.cadence, self.plan, self.remainder) = (cadence, plan, 0);
     }
 
     /// Whether a lag is worth a whole frame.
@@ -137,7 +146,7 @@ mod tests {
     fn timeline(kind: MediaKind, num: u32, den: u32) -> Timeline {
         let target = Duration::from_millis(200);
         let plan = PartPlan::for_cadence(num, den, ClockRate::VIDEO, target);
-        Timeline::new(kind, ClockRate::VIDEO, Cadence { num, den }, plan)
+        Timeline::new(kind, ClockRate::VIDEO, Cadence { num, den, known: true }, plan)
     }
 
     /// Durations of the parts that the frames make, as shares of the target, but for the last.
@@ -240,8 +249,12 @@ mod tests {
     fn audio_is_shown_as_it_is_decoded() {
         let rate = ClockRate::new(48_000).unwrap();
         let plan = PartPlan::for_cadence(1_024, 1, rate, Duration::from_millis(200));
-        let mut timeline =
-            Timeline::new(MediaKind::Audio, rate, Cadence { num: 1_024, den: 1 }, plan);
+        let mut timeline = Timeline::new(
+            MediaKind::Audio,
+            rate,
+            Cadence { num: 1_024, den: 1, known: true },
+            plan,
+        );
         for n in 0..1_000i64 {
             // Millisecond stamps.
             let stamp = (n * 1_024 * 1_000 / 48_000) * 48;

@@ -49,7 +49,8 @@ async fn garbage_and_half_open_callers_leave_a_stream_untouched() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
-    let shown = frames(&pictures, 170).await;
+    // All but what ffmpeg has not sent yet when it leaves, and what came before the first keyframe.
+    let shown = frames(&pictures, 150).await;
     for pair in shown.windows(2) {
         assert_eq!(pair[0].dts.plus(pair[0].duration), pair[1].dts);
     }

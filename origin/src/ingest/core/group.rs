@@ -138,11 +138,17 @@ impl StreamCore {
     fn begin_leader_group(&mut self, n: usize, frame: &Mapped) {
         let Some(session) = self.session.as_mut() else { return };
         let Some(track) = session.tracks.get_mut(n) else { return };
-        let Some(slot) = self.slots.get(track.slot) else { return };
+        let Some(slot) = self.slots.get_mut(track.slot) else { return };
         if let Some(open) = slot.writer.current().filter(|_| track.begun) {
             let length = open.end().since(open.header().start).micros();
             track.lengths = [track.lengths[1], Some(open.len())];
             self.target.observe(length);
+            // By the publisher's own times, which the timeline only follows.
+            let first = open.frame(0).map_or(frame.pts, |first| first.pts.ticks());
+            let passed = (open.len(), frame.pts.saturating_sub(first));
+            if track.kind == MediaKind::Video {
+                track.correct_cadence(slot, passed, self.options.part_target);
+            }
         }
         let expected = track.lengths[1].filter(|_| track.lengths[0] == track.lengths[1]);
         let Some(rate) = track.rate() else { return };

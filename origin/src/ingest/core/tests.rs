@@ -154,6 +154,27 @@ fn a_regular_rhythm_is_announced_and_the_target_duration_settles_with_the_first_
 }
 
 #[test]
+fn a_cadence_mistaken_at_the_start_is_corrected_with_the_next_group() {
+    let mut bed = Bed::new(true, false);
+    // The camera starts in a burst, as under load: 7 frames in 120 ms. Then 30 a second.
+    for n in 0..7 {
+        bed.now = bed.now.plus_micros(17_000);
+        bed.video(n * 1_530, n == 0).unwrap();
+    }
+    let mut stamp = 7 * 1_530;
+    for n in 0..200 {
+        bed.now = bed.now.plus_micros(33_333);
+        bed.video(stamp, n % 60 == 53).unwrap();
+        stamp += FRAME;
+    }
+    let plans: Vec<_> = bed.groups("video").iter().map(|g| g.header().config.parts).collect();
+    assert_eq!(plans.last().unwrap().frame_ticks, 3_000, "{plans:?}");
+    assert!(plans.iter().all(|plan| plan.target_ticks == plans[0].target_ticks));
+    let last = bed.groups("video").last().unwrap().clone();
+    assert!((2..last.len()).all(|n| last.frame(n).unwrap().duration.ticks() == 3_000));
+}
+
+#[test]
 fn a_publisher_without_keyframes_is_cut_at_the_limit_and_warned() {
     let mut bed = Bed::new(true, true);
     bed.run(0, 30 * 35, 100_000);

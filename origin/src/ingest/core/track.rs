@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use headwater_media::codec::opus;
 use headwater_media::{
-    ClockRate, Codec, ConfigVersion, GroupSeq, MediaKind, PartPlan, TrackConfig, TrackName,
-    TrackWriter, WallTime,
+    ClockRate, Codec, ConfigVersion, GroupSeq, MediaDuration, MediaKind, PartPlan, TrackConfig,
+    TrackName, TrackWriter, WallTime,
 };
 
 use super::HELD_FRAMES_MAX;
@@ -63,8 +63,12 @@ impl Slot {
     fn plan(&mut self, cadence: Cadence, rate: ClockRate, configured: Duration) -> PartPlan {
         let fresh = PartPlan::for_cadence(cadence.num, cadence.den, rate, configured);
         let Some((ticks, of)) = self.part_target else {
-            self.part_target = Some((fresh.target_ticks, rate));
-            return fresh;
+            // An odd cadence may be corrected later: then the configured target fits most others.
+            let whole = MediaDuration::from_std(configured, rate).ticks();
+            let whole = u32::try_from(whole).unwrap_or(u32::MAX).max(fresh.frame_ticks);
+            let target_ticks = if cadence.known { fresh.target_ticks } else { whole };
+            self.part_target = Some((target_ticks, rate));
+            return PartPlan { target_ticks, ..fresh };
         };
         let kept = u64::from(ticks) * u64::from(rate.hz()) / u64::from(of.hz());
         PartPlan { target_ticks: u32::try_from(kept).unwrap_or(u32::MAX).max(1), ..fresh }
@@ -174,7 +178,7 @@ impl SessionTrack {
             return 0;
         };
         let ticks = last.dts.saturating_sub(first.dts);
-        headwater_media::MediaDuration::new(ticks, rate).micros()
+        MediaDuration::new(ticks, rate).micros()
     }
 
     /// Looks for the cadence in the held frames; true once it is known.
@@ -195,6 +199,23 @@ impl SessionTrack {
         };
         self.cadence = cadence;
         cadence.is_some()
+    }
+
+    /// Corrects the cadence by what a whole group was: `frames` frames over `ticks`.
+    pub(super) fn correct_cadence(
+        &mut self,
+        slot: &mut Slot,
+        (frames, ticks): (u32, i64),
+        part_target: Duration,
+    ) {
+        let (Some(cadence), Some(rate)) = (self.cadence, self.rate()) else { return };
+        let Some(corrected) = cadence.corrected(frames, ticks, rate) else { return };
+        let plan = slot.plan(corrected, rate, part_target);
+        self.cadence = Some(corrected);
+        self.plan = Some(plan);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.change_cadence(corrected, plan);
+        }
     }
 
     pub(super) fn make_timeline(&mut self, slot: &mut Slot, part_target: Duration) {
