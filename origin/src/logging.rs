@@ -19,6 +19,8 @@ pub fn install(log: &Log) -> anyhow::Result<()> {
     };
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        // A reader of the log that goes away must not take the node with it.
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE);
     let installed = match log.format {

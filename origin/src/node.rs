@@ -35,6 +35,10 @@ pub use record::{Record, read_record};
 /// How often streams whose publisher stays away are looked for, and metrics folded.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How long playlists that have ended are still served in a drain: a player of parts of 200 ms asks
+/// several times within it.
+const LAST_WORDS: Duration = Duration::from_millis(1_500);
+
 /// How long WebRTC workers may take to say goodbye to their sessions.
 const SFU_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -155,7 +159,12 @@ impl Node {
         tracing::info!(limit_seconds = limit.as_secs_f32(), "draining");
         app.health.draining();
         app.streams.drain();
+        let watched = !app.streams.list().is_empty();
         app.streams.end_all();
+        if watched {
+            // Players that are between two requests come back for the playlist's end.
+            tokio::time::sleep(LAST_WORDS.min(limit / 2)).await;
+        }
         drain.cancel();
         let sfu = app.sfu.swap(None);
         tasks.close();

@@ -2,12 +2,12 @@
 //! usage. Results go to standard output, everything else to standard error.
 //!
 //! Not here: what a node does (`node`).
-#![allow(clippy::print_stdout, reason = "results of commands go to standard output")]
 
 mod client;
 mod live;
 mod serve;
 
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -119,10 +119,24 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes a result to standard output. A reader that has seen enough is no error.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to standard error, where there is one: nothing more can be done without.
+fn complain(line: &str) {
+    drop(writeln!(std::io::stderr(), "{line}"));
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
@@ -132,15 +146,11 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Check { file } => {
             let config = Config::load(Some(&file), &[])?;
             for warning in config.warnings() {
-                eprintln!("warning: {warning}");
+                complain(&format!("warning: {warning}"));
             }
-            println!("{} is fine", file.display());
-            Ok(())
+            say(&format!("{} is fine\n", file.display()))
         }
-        Command::Config(ConfigCommand::Default) => {
-            print!("{}", default_file());
-            Ok(())
-        }
+        Command::Config(ConfigCommand::Default) => say(&default_file()),
         Command::Streams { name, json, find } => live::streams(&find, name.as_deref(), json),
         Command::Kick { session, json, find } => live::kick(&find, &session, json),
     }

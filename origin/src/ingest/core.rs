@@ -230,7 +230,14 @@ impl StreamCore {
         if track.kind != codec.kind() {
             return Err(PushError::NoTrack);
         }
+        let track_kind = track.kind;
+        let hint = hint(&codec);
         track.configure(codec);
+        match hint {
+            Some(text) => self.warn("codec", text.into()),
+            None if track_kind == MediaKind::Video => drop(self.warnings.remove("codec")),
+            None => {}
+        }
         Ok(())
     }
 
@@ -382,6 +389,25 @@ impl StreamCore {
             track.slot = before;
         }
         self.slots = stay;
+    }
+}
+
+/// What an operator should know about a codec that some output cannot carry.
+fn hint(codec: &Codec) -> Option<&'static str> {
+    match codec {
+        Codec::H264(config) if config.reorder_frames > 0 => Some(
+            "the video may have B-frames, which WebRTC cannot carry: it plays by LL-HLS and SRT \
+             alone; set the encoder's B-frames to 0 (ffmpeg: -bf 0 or -tune zerolatency)",
+        ),
+        Codec::H265(_) => Some(
+            "H.265 plays by LL-HLS and SRT alone, since browsers' WebRTC does not take it; \
+             publish H.264 for WebRTC viewers",
+        ),
+        Codec::Vp8(_) => Some(
+            "VP8 plays by WebRTC alone, since HLS has no place for it; publish H.264, VP9 or AV1 \
+             for LL-HLS viewers",
+        ),
+        _ => None,
     }
 }
 

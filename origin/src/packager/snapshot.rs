@@ -243,7 +243,10 @@ impl Snapshot {
             };
         };
         let known = self.find(msn).map_or(0, |segment| segment.part_count());
-        if part > known.saturating_add(self.advance_parts()) {
+        // The limit guards the live edge; of an older segment any part beyond the last stands for
+        // the next segment's first.
+        let at_edge = msn >= newest.seq.0;
+        if at_edge && part > known.saturating_add(self.advance_parts()) {
             return Reload::TooFar { last };
         }
         let there = match self.find(msn) {

@@ -19,6 +19,9 @@ use super::rendition::Rendition;
 use super::window::WindowOptions;
 use crate::streams::Streams;
 
+/// A rendition so many segments behind another is not live.
+const STALE_SEGMENTS: u64 = 4;
+
 /// How streams are packaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackagerOptions {
@@ -72,10 +75,11 @@ impl StreamRenditions {
     #[must_use]
     pub fn reports_without(&self, name: &TrackName) -> Vec<Report> {
         let list = self.list.load();
-        list.iter()
-            .filter(|other| other.name() != name)
-            .filter_map(|other| other.report())
-            .collect()
+        let others = list.iter().filter(|other| other.name() != name);
+        let reports: Vec<_> = others.filter_map(|other| other.report()).collect();
+        // One that was made on demand and let go says where it was, not where it is.
+        let edge = reports.iter().map(|report| report.last_msn).max().unwrap_or(0);
+        reports.into_iter().filter(|report| report.last_msn + STALE_SEGMENTS > edge).collect()
     }
 
     async fn run(self: Arc<Self>, options: PackagerOptions) {

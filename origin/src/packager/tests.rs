@@ -282,6 +282,7 @@ fn requests_too_far_ahead_are_refused_at_once() {
     assert_eq!(snapshot.reload(3, Some(15)), Reload::Wait, "three seconds of parts");
     assert_eq!(snapshot.reload(3, Some(16)), Reload::TooFar { last: 2 });
     assert_eq!(snapshot.reload(2, Some(u64::MAX)), Reload::TooFar { last: 2 });
+    assert_eq!(snapshot.reload(1, Some(50)), Reload::Now, "stands for the next one's first part");
 }
 
 #[test]

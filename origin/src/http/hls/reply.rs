@@ -151,6 +151,7 @@ pub(super) fn media(
         } else {
             ranged(rope, &etag, request)
         };
+    let status = response.status();
     let headers = response.headers_mut();
     let mime = match kind {
         MediaKind::Video => "video/mp4",
@@ -158,7 +159,10 @@ pub(super) fn media(
     };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(mime));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(CACHE_CONTROL, CACHE_MEDIA);
+    // A refusal of one client's range is nobody else's answer.
+    let refused = status == StatusCode::RANGE_NOT_SATISFIABLE;
+    let cached = if refused { HeaderValue::from_static("no-store") } else { CACHE_MEDIA };
+    headers.insert(CACHE_CONTROL, cached);
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(ETAG, etag);
     }

@@ -259,8 +259,15 @@ impl HlsService {
         if !made && !announced {
             return existing(stream, name);
         }
-        let look = |_: &mut Vec<_>| match stream.get(name) {
-            Some(there) => Look::Done(there),
+        let look = |changes: &mut Vec<_>| match stream.get(name) {
+            Some(there) if !is_behind(stream, &there) => Look::Done(there),
+            Some(there) => {
+                // The first receiver watches the list; this one the rendition itself.
+                if changes.len() == 1 {
+                    changes.push(there.changes());
+                }
+                Look::Wait(self.options.ready_timeout)
+            }
             None => Look::Wait(self.options.ready_timeout),
         };
         match until(&self.waiting, vec![stream.changes()], look).await {
@@ -374,6 +381,22 @@ fn codec_of(rendition: &Rendition) -> Option<AudioCodec> {
 }
 
 /// The codec of a rendition that is made on demand, by its name.
+/// Whether a rendition that is made on demand has yet to come up to the others: what it lists from
+/// before it was last let go is no longer live.
+fn is_behind(stream: &StreamRenditions, rendition: &Rendition) -> bool {
+    if codec_named(rendition.name().as_str()).is_none() {
+        return false;
+    }
+    let newest = |of: &Rendition| of.report().map(|report| report.last_msn);
+    let others = stream.list();
+    let edge = others
+        .iter()
+        .filter(|other| other.name() != rendition.name())
+        .filter_map(|o| newest(o))
+        .max();
+    edge.is_some_and(|edge| newest(rendition).is_none_or(|own| own + 1 < edge))
+}
+
 fn codec_named(name: &str) -> Option<AudioCodec> {
     let suffix = name.strip_prefix("audio-")?;
     [AudioCodec::Aac, AudioCodec::Opus].into_iter().find(|known| known.name() == suffix)

@@ -52,6 +52,8 @@ impl TargetDuration {
     }
 }
 
+/// Keyframes farther apart than this make players start late and segments long.
+const KEYFRAMES_FAR_MICROS: i64 = 4_000_000;
 /// So many groups in a row that began with their keyframe show a rhythm that is right again.
 const REGULAR_GROUPS: u32 = 5;
 
@@ -91,19 +93,22 @@ impl StreamCore {
             // Its headers are not the open group's: it cannot be decoded where it stands.
             return dropped("before_keyframe");
         }
-        if full && !regular {
+        let far = track.kind == MediaKind::Video && end > KEYFRAMES_FAR_MICROS;
+        if (full && !regular) || (regular && far) {
             if track.kind == MediaKind::Video {
                 let text = format!(
-                    "keyframes are more than {} s apart: segments are cut without them; set the \
-                     encoder's keyframe interval to 2 s",
+                    "keyframes are {} s apart or more: segments are long, or cut without them; set \
+                     the encoder's keyframe interval to 2 s",
                     end / 1_000_000
                 );
                 self.warn("keyframe_interval", text);
             }
-            self.target.settle(end);
+            if !regular {
+                self.target.settle(end);
+            }
         }
         if full || regular {
-            self.judge_rhythm(regular);
+            self.judge_rhythm(regular && !far);
             self.begin_leader_group(n, &frame);
         }
         self.append(n, frame);

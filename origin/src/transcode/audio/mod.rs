@@ -23,6 +23,9 @@ use self::converter::Converter;
 pub use self::demand::HlsAudio;
 use crate::clock::Clock;
 
+/// Groups before the newest that a new bridge makes first.
+const GROUPS_BACK: usize = 3;
+
 /// Settings of the bridge.
 #[derive(Clone, Debug)]
 pub struct AudioOptions {
@@ -191,7 +194,10 @@ async fn drive(
     converter: &mut Converter,
     lease: &Arc<Lease>,
 ) {
-    let mut cursor = source.read(Start::Oldest);
+    // As much of the past as a player may start from; more would hold up the present.
+    let window = source.window();
+    let first = window.iter().rev().take(1 + GROUPS_BACK).last();
+    let mut cursor = source.read(first.map_or(Start::Oldest, |group| Start::At(group.seq(), 0)));
     let mut watch = broadcast.watch();
     loop {
         let item = tokio::select! {
