@@ -1,7 +1,6 @@
 //! `headwater streams` and `headwater kick`: what is live on a running node.
 //!
 //! Not here: how the node is found (`client`).
-#![allow(clippy::print_stdout, reason = "results of commands go to standard output")]
 
 use headwater_media::{SessionId, StreamName};
 use http::Method;
@@ -9,17 +8,13 @@ use serde_json::Value;
 
 use super::FindArgs;
 use super::client::ask;
+use super::say;
 
 /// Lists streams, or shows one with its sessions.
 pub(super) fn streams(find: &FindArgs, name: Option<&str>, json: bool) -> anyhow::Result<()> {
     let Some(name) = name else {
         let answer = ask(find, Method::GET, "/api/v1/streams")?;
-        if json {
-            println!("{}", serde_json::to_string_pretty(&answer)?);
-        } else {
-            print_streams(&answer);
-        }
-        return Ok(());
+        return if json { say_json(&answer) } else { say(&table(&answer)) };
     };
     let name = StreamName::parse(name)?;
     let mut stream = ask(find, Method::GET, &format!("/api/v1/streams/{name}"))?;
@@ -29,11 +24,14 @@ pub(super) fn streams(find: &FindArgs, name: Option<&str>, json: bool) -> anyhow
         if let Some(members) = stream.as_object_mut() {
             members.insert("sessions".into(), sessions);
         }
-        println!("{}", serde_json::to_string_pretty(&stream)?);
+        say_json(&stream)
     } else {
-        print_stream(&stream, &sessions);
+        say(&description(&stream, &sessions))
     }
-    Ok(())
+}
+
+fn say_json(value: &Value) -> anyhow::Result<()> {
+    say(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
 /// Ends a session.
@@ -41,11 +39,10 @@ pub(super) fn kick(find: &FindArgs, session: &str, json: bool) -> anyhow::Result
     let id: SessionId = session.parse()?;
     ask(find, Method::DELETE, &format!("/api/v1/sessions/{id}"))?;
     if json {
-        println!("{}", serde_json::json!({ "kicked": id.to_string() }));
+        say(&format!("{}\n", serde_json::json!({ "kicked": id.to_string() })))
     } else {
-        println!("kicked {id}");
+        say(&format!("kicked {id}\n"))
     }
-    Ok(())
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -60,24 +57,25 @@ fn number(value: &Value, key: &str) -> u64 {
     value.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
 
-fn print_streams(answer: &Value) {
+fn table(answer: &Value) -> String {
     let streams = list(answer, "streams");
     if streams.is_empty() {
-        println!("no streams");
-        return;
+        return "no streams\n".into();
     }
-    println!("{:<32} {:<8} {:<6} {:>7}  TRACKS", "STREAM", "STATE", "FROM", "VIEWERS");
+    let mut out =
+        format!("{:<32} {:<8} {:<6} {:>7}  TRACKS\n", "STREAM", "STATE", "FROM", "VIEWERS");
     for stream in streams {
         let from = stream.get("publisher").map_or("-", |publisher| text(publisher, "protocol"));
         let tracks: Vec<_> = list(stream, "tracks").iter().map(track).collect();
-        println!(
-            "{:<32} {:<8} {from:<6} {:>7}  {}",
+        out += &format!(
+            "{:<32} {:<8} {from:<6} {:>7}  {}\n",
             text(stream, "name"),
             text(stream, "state"),
             number(stream, "viewers"),
             tracks.join(", ")
         );
     }
+    out
 }
 
 /// One track in a few words: `video h264 1280x720 30 fps 2500 kb/s`.
@@ -95,22 +93,22 @@ fn track(track: &Value) -> String {
     words.join(" ")
 }
 
-fn print_stream(stream: &Value, sessions: &Value) {
-    println!(
-        "{} ({}) since {}",
+fn description(stream: &Value, sessions: &Value) -> String {
+    let mut out = format!(
+        "{} ({}) since {}\n",
         text(stream, "name"),
         text(stream, "state"),
         text(stream, "since")
     );
     for one in list(stream, "tracks") {
-        println!("  {}", track(one));
+        out += &format!("  {}\n", track(one));
     }
     for warning in list(stream, "warnings") {
-        println!("  warning: {}", warning.as_str().unwrap_or_default());
+        out += &format!("  warning: {}\n", warning.as_str().unwrap_or_default());
     }
     for session in sessions.as_array().map_or(&[][..], Vec::as_slice) {
-        println!(
-            "  {} {:<9} {:<5} {} since {}, {} kB in, {} kB out, {} dropped",
+        out += &format!(
+            "  {} {:<9} {:<5} {} since {}, {} kB in, {} kB out, {} dropped\n",
             text(session, "id"),
             text(session, "role"),
             text(session, "protocol"),
@@ -121,4 +119,5 @@ fn print_stream(stream: &Value, sessions: &Value) {
             number(session, "frames_dropped")
         );
     }
+    out
 }

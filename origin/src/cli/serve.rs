@@ -1,7 +1,6 @@
 //! `headwater serve`: a runtime, a node, and the signals that end it. A driver file.
 //!
 //! Not here: what the node does.
-#![allow(clippy::print_stdout, reason = "the demo's address goes to standard output")]
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,7 +46,12 @@ fn begin_demo(node: &Node, shutdown: CancellationToken) {
     let app = node.app();
     let options = demo_options(&app.config.values().demo);
     match node.addresses().http {
-        Some(http) => println!("{}/play/{}", api_url(http), options.stream),
+        Some(http) => {
+            let page = format!("{}/play/{}\n", api_url(http), options.stream);
+            if let Err(error) = super::say(&page) {
+                tracing::warn!(%error, "cannot print the demo's page");
+            }
+        }
         None => tracing::warn!("no page shows the demo: [http] enabled = false"),
     }
     let (streams, sessions, clock) = (app.streams.clone(), app.sessions.clone(), app.clock);

@@ -88,20 +88,38 @@ fn environment_variables_are_checked_like_the_file() {
     assert!(err.contains("HEADWATER_HTTP__LISTEN: http.listen: \"nonsense\""), "{err}");
 }
 
+/// A node of its own process on free ports, with the demo's stream.
+fn demo(name: &str) -> Command {
+    let data = folder(name);
+    let mut command = headwater(&["demo", "--data", data.to_str().unwrap()]);
+    for section in ["HTTP", "WEBRTC", "SRT", "RTMP"] {
+        command.env(format!("HEADWATER_{section}__LISTEN"), "127.0.0.1:0");
+    }
+    command.env("HEADWATER_DEMO__WIDTH", "320").env("HEADWATER_DEMO__HEIGHT", "180");
+    command.stdout(Stdio::piped());
+    command
+}
+
+fn terminate(child: &mut std::process::Child) -> Option<i32> {
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    child.wait().unwrap().code()
+}
+
+#[test]
+fn a_reader_of_the_log_that_goes_away_does_not_take_the_node_with_it() {
+    let mut child = demo("unread").stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take().unwrap());
+    let mut page = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut page).unwrap();
+    // It has logged all of its start by now, and logs its end.
+    assert!(page.contains("/play/demo"), "{page}");
+    assert_eq!(terminate(&mut child), Some(0));
+}
+
 #[test]
 fn the_demo_prints_its_page_and_goes_live() {
-    let data = folder("demo");
-    let mut child = headwater(&["demo", "--data", data.to_str().unwrap()])
-        .env("HEADWATER_HTTP__LISTEN", "127.0.0.1:0")
-        .env("HEADWATER_WEBRTC__LISTEN", "127.0.0.1:0")
-        .env("HEADWATER_SRT__LISTEN", "127.0.0.1:0")
-        .env("HEADWATER_RTMP__LISTEN", "127.0.0.1:0")
-        .env("HEADWATER_DEMO__WIDTH", "320")
-        .env("HEADWATER_DEMO__HEIGHT", "180")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = demo("demo").stderr(Stdio::null()).spawn().unwrap();
     let mut page = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut page).unwrap();
     assert!(page.trim_end().ends_with("/play/demo"), "{page}");
@@ -115,9 +133,7 @@ fn the_demo_prints_its_page_and_goes_live() {
         codecs = tracks.iter().map(|t| t["codec"].as_str().unwrap_or("").to_owned()).collect();
     }
     assert_eq!(codecs, ["h264", "opus"]);
-    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(terminate(&mut child), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,8 @@ pub(crate) struct Numbers {
     /// The number of the next group to begin.
     pub(crate) next_group: GroupSeq,
     pub(crate) discontinuity: DiscontinuitySeq,
+    /// Whether a group was ever allotted here.
+    begun: bool,
     /// The newest configuration of each track that there ever was.
     versions: BTreeMap<TrackName, ConfigVersion>,
     /// What versions of tracks that are not among them come after.
@@ -27,13 +29,13 @@ pub(crate) struct Numbers {
 impl Numbers {
     /// For a name that nothing is known of at `now`, as after the node's restart. Caches may hold
     /// what an earlier process served under it, so the numbers begin above all that it can have
-    /// come to: two for each second since 2026.
+    /// come to: two for each second since 2026. (No name depends on the discontinuity's number, and
+    /// players index small tables by it: it begins at 0.)
     pub(crate) fn beginning_at(now: WallTime) -> Self {
         let count = now.micros_since(NUMBERS_ZERO).max(0) / NUMBER_EVERY_MICROS;
         let floor = u32::try_from(count).unwrap_or(u32::MAX / 2);
         Self {
             next_group: GroupSeq(u64::from(floor)),
-            discontinuity: DiscontinuitySeq(u64::from(floor)),
             version_floor: Some(ConfigVersion(floor)),
             ..Self::default()
         }
@@ -42,7 +44,7 @@ impl Numbers {
     /// Another publisher: a new epoch, and a discontinuity after what there is.
     pub(crate) fn begin_session(&mut self) {
         self.epoch = self.epoch.next();
-        if self.next_group > GroupSeq(0) {
+        if self.begun {
             self.discontinuity = self.discontinuity.next();
         }
     }
@@ -50,6 +52,7 @@ impl Numbers {
     /// Allots a group's number.
     pub(crate) fn take_group(&mut self) -> GroupSeq {
         let seq = self.next_group;
+        self.begun = true;
         self.next_group = seq.next();
         seq
     }
@@ -81,7 +84,6 @@ mod tests {
         assert!(restarted.next_group >= numbers.next_group);
         let video = TrackName::video();
         assert!(restarted.version(&video) > numbers.version(&video));
-        assert!(restarted.discontinuity > numbers.discontinuity);
         assert!(numbers.next_group.0 < 1 << 31, "fits what players count with");
     }
 }
