@@ -196,7 +196,7 @@ async fn drive(
 ) {
     // As much of the past as a player may start from; more would hold up the present.
     let window = source.window();
-    let first = window.iter().rev().take(1 + GROUPS_BACK).last();
+    let first = window.get(window.len().saturating_sub(1 + GROUPS_BACK));
     let mut cursor = source.read(first.map_or(Start::Oldest, |group| Start::At(group.seq(), 0)));
     let mut watch = broadcast.watch();
     loop {
