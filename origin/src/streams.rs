@@ -31,6 +31,9 @@ pub enum Policy {
 pub struct StreamsOptions {
     /// A second publisher on a live name (`[ingest] policy`, reject).
     pub policy: Policy,
+    /// A publisher that has sent nothing for so long gives way to another one under either policy
+    /// (2 s): encoders that were killed come back before their old session times out.
+    pub takeover_after: Duration,
     /// How long a broadcast waits for its publisher's return (`[ingest] reconnect_window`, 10 s).
     pub reconnect_window: Duration,
     /// Streams at once (`[limits] streams`, 1000).
@@ -45,6 +48,7 @@ impl Default for StreamsOptions {
     fn default() -> Self {
         Self {
             policy: Policy::Reject,
+            takeover_after: Duration::from_secs(2),
             reconnect_window: Duration::from_secs(10),
             streams_max: 1_000,
             ingest: IngestOptions::default(),
@@ -142,9 +146,9 @@ impl Streams {
         if table.draining {
             return Err(PublishError::Draining);
         }
-        let known = table.live.get_mut(name);
+        let known = table.live.get(name);
         if let Some(current) = known.and_then(|entry| entry.publisher.as_ref()) {
-            if self.shared.options.policy == Policy::Reject {
+            if !known.is_some_and(|entry| self.gives_way(entry, now)) {
                 metrics::counter!("headwater_publish_refused_total", "reason" => "busy")
                     .increment(1);
                 return Err(PublishError::Busy(name.clone()));
@@ -183,12 +187,13 @@ impl Streams {
     /// # Errors
     /// As [`Self::publish`].
     pub fn may_publish(&self, name: &StreamName) -> Result<(), PublishError> {
+        let now = self.shared.clock.now();
         let table = self.shared.table.lock();
         let known = table.live.get(name);
         if table.draining {
             Err(PublishError::Draining)
-        } else if self.shared.options.policy == Policy::Reject
-            && known.is_some_and(|entry| entry.publisher.is_some())
+        } else if known
+            .is_some_and(|entry| entry.publisher.is_some() && !self.gives_way(entry, now))
         {
             metrics::counter!("headwater_publish_refused_total", "reason" => "busy").increment(1);
             Err(PublishError::Busy(name.clone()))
@@ -198,6 +203,12 @@ impl Streams {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether the entry's publisher is to make room for another one.
+    fn gives_way(&self, entry: &Entry, now: WallTime) -> bool {
+        self.shared.options.policy == Policy::Replace
+            || entry.core.lock().silent_for(now) >= self.shared.options.takeover_after
     }
 
     fn new_entry(&self, table: &mut Table, name: &StreamName, now: WallTime) -> Entry {

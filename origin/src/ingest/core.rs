@@ -12,6 +12,7 @@ mod track;
 pub(crate) use numbers::Numbers;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use headwater_media::broadcast::AddTrackError;
 use headwater_media::{
@@ -52,6 +53,8 @@ pub(crate) struct StreamCore {
 struct Session {
     id: SessionId,
     since: WallTime,
+    /// When its last frame came; at first, when it began.
+    heard: WallTime,
     clock: SourceClock,
     tracks: Vec<SessionTrack>,
     /// Leads the cutting, once it has begun a group.
@@ -113,6 +116,12 @@ impl StreamCore {
         self.session.as_ref().map(|session| session.id)
     }
 
+    /// For how long the publisher has sent no frame on any track; zero without one.
+    pub(crate) fn silent_for(&self, now: WallTime) -> Duration {
+        let silent = self.session.as_ref().map_or(0, |session| now.micros_since(session.heard));
+        Duration::from_micros(silent.max(0).unsigned_abs())
+    }
+
     /// What an operator or a viewer should know about this stream, a sentence each.
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.warnings.values().cloned().collect()
@@ -134,6 +143,7 @@ impl StreamCore {
         self.session = Some(Session {
             id,
             since: now,
+            heard: now,
             clock: SourceClock::new(zero),
             tracks: Vec::new(),
             leader: None,
@@ -258,6 +268,7 @@ impl StreamCore {
             return Err(PushError::FrameTooLarge { size, limit });
         }
         session.bitrate.take(size, now, bitrate)?;
+        session.heard = now;
         let n = track.0;
         let state = session.tracks.get_mut(n).ok_or(PushError::NoTrack)?;
         let rate = state.rate().ok_or(PushError::NotConfigured)?;

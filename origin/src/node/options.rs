@@ -101,6 +101,7 @@ pub(super) fn streams(values: &RawConfig) -> StreamsOptions {
             frame_bytes: values.limits.frame_bytes.bytes(),
             tracks: count(values.limits.tracks),
         },
+        ..StreamsOptions::default()
     }
 }
 

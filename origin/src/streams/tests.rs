@@ -31,6 +31,19 @@ async fn a_second_publisher_is_refused_by_default() {
 }
 
 #[tokio::test]
+async fn a_publisher_that_fell_silent_gives_way_to_a_second_one() {
+    let takeover_after = Duration::from_millis(30);
+    let (streams, sessions) = bed(StreamsOptions { takeover_after, ..StreamsOptions::default() });
+    let (first, second) = (open(&sessions, "a"), open(&sessions, "a"));
+    let silent = streams.publish(&name("a"), &first).unwrap();
+    assert_eq!(streams.may_publish(&name("a")), Err(PublishError::Busy(name("a"))));
+    tokio::time::sleep(takeover_after).await;
+    assert_eq!(streams.may_publish(&name("a")), Ok(()));
+    let _second = streams.publish(&name("a"), &second).unwrap();
+    assert_eq!(silent.reason(), Some(EndReason::Replaced));
+}
+
+#[tokio::test]
 async fn a_second_publisher_takes_over_where_the_policy_says_so() {
     let options = StreamsOptions { policy: Policy::Replace, ..StreamsOptions::default() };
     let (streams, sessions) = bed(options);
