@@ -144,6 +144,8 @@ impl Viewer {
             return;
         }
         outlet.waits_for_keyframe = false;
+        tracing::debug!(track = %outlet.track.name(), frames = backlog.len(),
+            sequence = outlet.sequence, "a viewer starts with the newest group");
         let newest = backlog.last().and_then(|(frame, _)| wall_time(frame));
         for (places, (frame, packets)) in (0..backlog.len()).rev().zip(backlog) {
             let squeeze = (places as i64).saturating_neg() * BACKLOG_STEP_MICROS;

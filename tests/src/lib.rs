@@ -3,4 +3,7 @@
 //! Not here: the tests themselves (`tests/`), browsers (`e2e/`).
 
 pub mod conformance;
+pub mod node;
 pub mod paced;
+pub mod program;
+pub mod webrtc;

@@ -22,25 +22,46 @@ fn root() -> &'static Path {
 
 fn tree() -> Tree {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let output = Command::new(cargo)
+    let output = Command::new(&cargo)
         .args(["metadata", "--format-version", "1", "--locked", "--all-features"])
         .current_dir(root())
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("metadata is JSON");
-    let packages = metadata["packages"].as_array().expect("a list of packages").clone();
+    let mut packages = metadata["packages"].as_array().expect("a list of packages").clone();
+    // The metadata's graph holds optional crates that no feature turns on (`crate?/feature`).
+    let built = built(&cargo);
+    packages.retain(|package| {
+        built.contains(&(text(package, "name").to_owned(), text(package, "version").to_owned()))
+    });
     let name_of: HashMap<&str, &str> =
         packages.iter().map(|package| (text(package, "id"), text(package, "name"))).collect();
     let mut dependants: HashMap<String, HashSet<String>> = HashMap::new();
     for node in metadata["resolve"]["nodes"].as_array().expect("a list of nodes") {
-        let name = name_of.get(text(node, "id")).copied().unwrap_or_default();
+        let Some(name) = name_of.get(text(node, "id")).copied() else { continue };
         for dependency in node["dependencies"].as_array().into_iter().flatten() {
             let id = dependency.as_str().unwrap_or_default().to_owned();
             dependants.entry(id).or_default().insert(name.to_owned());
         }
     }
     Tree { packages, dependants }
+}
+
+/// Names and versions of all packages that some target, feature or test builds.
+fn built(cargo: &str) -> HashSet<(String, String)> {
+    let output = Command::new(cargo)
+        .args(["tree", "--workspace", "--locked", "--all-features", "--target", "all"])
+        .args(["--edges", "all", "--prefix", "none", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let words = |line: &str| {
+        let mut words = line.split(' ');
+        Some((words.next()?.to_owned(), words.next()?.strip_prefix('v')?.to_owned()))
+    };
+    String::from_utf8_lossy(&output.stdout).lines().filter_map(words).collect()
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

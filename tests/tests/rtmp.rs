@@ -16,6 +16,7 @@ use headwater::streams::{Streams, StreamsOptions};
 use headwater_media::{
     Broadcast, BroadcastState, Codec, Frame, Item, Start, StreamName, TrackName,
 };
+use headwater_tests::program::new_ffmpeg;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -160,18 +161,9 @@ async fn ffmpeg_publishes_h264_with_b_frames_and_aac() {
     node.shutdown.cancel();
 }
 
-/// A static ffmpeg that speaks Enhanced RTMP, where `tests/run` has put one.
-fn enhanced_ffmpeg() -> Option<String> {
-    let found = std::env::var("E2E_FFMPEG").ok();
-    if found.is_none() {
-        eprintln!("E2E_FFMPEG names no ffmpeg: Enhanced RTMP is not tried");
-    }
-    found
-}
-
 #[tokio::test]
 async fn ffmpeg_publishes_h265_and_opus_by_enhanced_rtmp() {
-    let Some(ffmpeg) = enhanced_ffmpeg() else { return };
+    let ffmpeg = new_ffmpeg().expect("a new ffmpeg");
     let node = node().await;
     let codecs = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error"];
     let codecs = [&codecs[..], &["-c:a", "libopus"]].concat();
@@ -189,7 +181,7 @@ async fn ffmpeg_publishes_h265_and_opus_by_enhanced_rtmp() {
 
 #[tokio::test]
 async fn ffmpeg_publishes_av1_and_aac_by_enhanced_rtmp() {
-    let Some(ffmpeg) = enhanced_ffmpeg() else { return };
+    let ffmpeg = new_ffmpeg().expect("a new ffmpeg");
     let node = node().await;
     let codecs = ["-c:v", "libsvtav1", "-preset", "12", "-c:a", "aac"];
     let _publisher = node.publish(&ffmpeg, &codecs, "live/cam");

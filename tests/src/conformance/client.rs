@@ -6,8 +6,9 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
-use http_body_util::{BodyExt as _, Empty};
+use http::request::Builder;
+use http::{HeaderMap, Request, Uri};
+use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -18,7 +19,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A client of one server.
 #[derive(Clone)]
 pub struct Client {
-    pool: Pool<HttpConnector, Empty<Bytes>>,
+    pool: Pool<HttpConnector, Full<Bytes>>,
     base: String,
 }
 
@@ -62,10 +63,20 @@ impl Client {
     /// # Errors
     /// The connection failed, or no answer came in a minute.
     pub async fn get(&self, path: &str) -> Result<Answer, String> {
+        self.send(Request::get(path), Bytes::new()).await
+    }
+
+    /// Sends a request, whose URI is a path, with a body.
+    ///
+    /// # Errors
+    /// The connection failed, or no answer came in a minute.
+    pub async fn send(&self, request: Builder, body: Bytes) -> Result<Answer, String> {
         let began = Instant::now();
+        let mut request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
+        let path = request.uri().to_string();
+        let uri = format!("{}{path}", self.base).parse::<Uri>();
+        *request.uri_mut() = uri.map_err(|error| error.to_string())?;
         let exchange = async {
-            let request = Request::get(format!("{}{path}", self.base)).body(Empty::new());
-            let request = request.map_err(|error| error.to_string())?;
             let response = self.pool.request(request).await.map_err(|error| error.to_string())?;
             let (head, body) = response.into_parts();
             let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
