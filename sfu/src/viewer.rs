@@ -28,10 +28,14 @@ use crate::sdp;
 use crate::stats::{DropReason, SessionCounters};
 
 /// Bytes a second that leave towards one viewer: above any stream's rate, so that only the start
-/// and very large keyframes are spread out, which overflow routers' queues otherwise.
+/// and large keyframes are spread out, which overflow queues on the way otherwise.
 const PACE_BYTES_PER_SECOND: u64 = 12_500_000;
-/// Bytes that may leave at once.
-const PACE_BURST_BYTES: u64 = 192 << 10;
+/// Bytes that may leave at once: browsers' sockets hold 64 KiB.
+const PACE_BURST_BYTES: u64 = 40 << 10;
+/// Bytes that must have gathered until more leave, for a millisecond or so: packets go in batches.
+const PACE_QUANTUM_BYTES: u64 = 12 << 10;
+/// Headers of a packet: IP, UDP, RTP with extensions, and the authentication tag.
+const PACKET_OVERHEAD_BYTES: usize = 80;
 /// Distance of backlog frames' time stamps.
 const BACKLOG_STEP_MICROS: i64 = 1_000;
 
@@ -52,6 +56,10 @@ struct Queued {
     outlet: usize,
     frame: FrameRef,
     packets: Arc<Packets>,
+    /// How many of them have left.
+    sent: usize,
+    /// The time stamp of those that have left.
+    stamp: i64,
     /// For a frame of the backlog: the time it is given, shortly before the newest frame's.
     squeezed: Option<WallTime>,
 }
@@ -150,7 +158,14 @@ impl Viewer {
         for (places, (frame, packets)) in (0..backlog.len()).rev().zip(backlog) {
             let squeeze = (places as i64).saturating_neg() * BACKLOG_STEP_MICROS;
             let squeezed = newest.filter(|_| places > 0).map(|w| w.plus_micros(squeeze));
-            self.queue.push_back(Queued { outlet: at, frame, packets, squeezed });
+            self.queue.push_back(Queued {
+                outlet: at,
+                frame,
+                packets,
+                sent: 0,
+                stamp: 0,
+                squeezed,
+            });
         }
     }
 
@@ -171,7 +186,14 @@ impl Viewer {
             return;
         }
         let (frame, packets) = (frame.clone(), Arc::clone(packets));
-        self.queue.push_back(Queued { outlet: at, frame, packets, squeezed: None });
+        self.queue.push_back(Queued {
+            outlet: at,
+            frame,
+            packets,
+            sent: 0,
+            stamp: 0,
+            squeezed: None,
+        });
     }
 
     /// Drops what waits and goes on with the next keyframe: live beats complete.
@@ -212,10 +234,12 @@ impl Viewer {
         self.pace.refill(now.instant);
         let mut changed = false;
         while self.pace.budget > 0
-            && let Some(queued) = self.queue.pop_front()
+            && let Some(mut queued) = self.queue.pop_front()
         {
-            self.pace.budget -= queued.packets.bytes as i64;
-            changed |= self.write(rtc, &queued, now)?;
+            changed |= self.write(rtc, &mut queued, now)?;
+            if queued.sent < queued.packets.payloads.len() {
+                self.queue.push_front(queued);
+            }
         }
         if self.queue.is_empty() && self.outlets.iter().all(|outlet| outlet.ended) {
             return Err(CloseReason::Ended);
@@ -223,7 +247,10 @@ impl Viewer {
         Ok(changed)
     }
 
-    fn write(&mut self, rtc: &mut Rtc, queued: &Queued, now: Now) -> Result<bool, CloseReason> {
+    /// Writes a frame's packets, as many as the pace allows. What cannot be sent at all counts as
+    /// sent.
+    fn write(&mut self, rtc: &mut Rtc, queued: &mut Queued, now: Now) -> Result<bool, CloseReason> {
+        let from = std::mem::replace(&mut queued.sent, queued.packets.payloads.len());
         let Some(outlet) = self.outlets.get_mut(queued.outlet) else { return Ok(false) };
         let (group, Some(frame)) = (&queued.frame.group, queued.frame.frame()) else {
             return Ok(false);
@@ -237,16 +264,23 @@ impl Viewer {
         let Some(wall) = queued.squeezed.or_else(|| wall_time(&queued.frame)) else {
             return Ok(false);
         };
-        let stamp = match queued.squeezed {
-            Some(wall) => outlet.clock.stamp_by_wall(&mut self.origin, wall),
-            None => outlet.clock.stamp(&mut self.origin, frame.pts, wall, header.discontinuity),
-        };
+        if from == 0 {
+            queued.stamp = match queued.squeezed {
+                Some(wall) => outlet.clock.stamp_by_wall(&mut self.origin, wall),
+                None => outlet.clock.stamp(&mut self.origin, frame.pts, wall, header.discontinuity),
+            };
+        }
         let wallclock = self.origin.moment(wall, now);
         let video = outlet.track.kind() == MediaKind::Video;
         let mut direct = rtc.direct_api();
         let Some(stream) = direct.stream_tx_by_mid(outlet.mid, None) else { return Ok(false) };
         let last = queued.packets.payloads.len().saturating_sub(1);
-        for (index, payload) in queued.packets.payloads.iter().enumerate() {
+        for (index, payload) in queued.packets.payloads.iter().enumerate().skip(from) {
+            if self.pace.budget <= 0 {
+                queued.sent = index;
+                return Ok(true);
+            }
+            self.pace.budget -= (payload.len() + PACKET_OVERHEAD_BYTES) as i64;
             let mut extensions = ExtensionValues::default();
             if frame.keyframe && video {
                 extensions.play_delay_min = Some(MediaTime::ZERO);
@@ -256,7 +290,7 @@ impl Viewer {
             let packet = RtpWrite::new(
                 pt,
                 outlet.sequence.into(),
-                stamp as u32,
+                queued.stamp as u32,
                 wallclock,
                 Arc::clone(payload),
             )
@@ -371,7 +405,8 @@ impl Pace {
 
     /// When bytes may leave again.
     fn ready(&self) -> Instant {
-        let missing = u64::try_from(1 - self.budget).unwrap_or_default();
+        let missing = (PACE_QUANTUM_BYTES as i64).saturating_sub(self.budget);
+        let missing = u64::try_from(missing).unwrap_or_default();
         self.at + Duration::from_micros(missing.saturating_mul(1_000_000) / PACE_BYTES_PER_SECOND)
     }
 }

@@ -20,8 +20,6 @@ use headwater_media::{Frame, Track};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Packets {
     pub(crate) payloads: Vec<Arc<[u8]>>,
-    /// Bytes of all payloads.
-    pub(crate) bytes: usize,
     /// The picture id of VP8 and VP9, 15 bits.
     picture: u16,
 }
@@ -92,8 +90,7 @@ fn make(codec: &Codec, frame: &Frame, picture: u16, payload_bytes: usize) -> Pac
         Codec::Opus(_) if !data.is_empty() => vec![data.into()],
         Codec::Opus(_) | Codec::H265(_) | Codec::Aac(_) => Vec::new(),
     };
-    let bytes = payloads.iter().map(|payload| payload.len()).sum();
-    Packets { payloads, bytes, picture }
+    Packets { payloads, picture }
 }
 
 /// One frame as H.264, VP8, VP9 and AV1, a keyframe and not.
