@@ -2,6 +2,9 @@
 //!
 //! Not here: what is counted (each part counts its own). A driver file: reads `/proc`.
 
+mod help;
+
+use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -32,6 +35,7 @@ pub fn install() {
             }
         };
         let handle = recorder.handle();
+        help::describe(&recorder);
         if metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("another metrics recorder is installed; /metrics stays empty");
         }
@@ -50,10 +54,18 @@ pub fn upkeep() {
 #[must_use]
 pub fn render() -> String {
     record_process();
-    HANDLE.get().and_then(Option::as_ref).map(PrometheusHandle::render).unwrap_or_default()
+    let Some(Some(handle)) = HANDLE.get() else { return String::new() };
+    let mut text = handle.render();
+    if let Some(seconds) = processor_seconds() {
+        // By hand: the recorder's counters are whole numbers.
+        let (name, help) = help::PROCESSOR_TIME;
+        // Writing to a string cannot fail.
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}\n\n");
+    }
+    text
 }
 
-/// Memory, descriptors, threads and processor time of this process, where `/proc` tells.
+/// Memory, descriptors and threads of this process, where `/proc` tells.
 fn record_process() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {
@@ -68,9 +80,6 @@ fn record_process() {
     }
     if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
         metrics::gauge!("headwater_process_open_fds").set(entries.count() as f64);
-    }
-    if let Some(seconds) = processor_seconds() {
-        metrics::gauge!("headwater_process_cpu_seconds").set(seconds);
     }
 }
 
@@ -99,7 +108,8 @@ mod tests {
         for expected in [
             "headwater_process_resident_memory_bytes ",
             "headwater_process_open_fds ",
-            "headwater_process_cpu_seconds ",
+            "# HELP headwater_process_threads Threads of the process.\n",
+            "# TYPE headwater_process_cpu_seconds_total counter\nheadwater_process_cpu_seconds_total ",
             "headwater_test_total 3",
             "headwater_test_seconds_bucket{le=\"0.005\"} 1",
         ] {

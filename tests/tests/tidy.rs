@@ -152,3 +152,30 @@ fn nothing_names_a_folder_of_one_machine() {
     }
     none(&complaints);
 }
+
+#[test]
+fn every_metric_says_what_it_means() {
+    let help = root().join("origin/src/metrics/help.rs");
+    let help = fs::read_to_string(help).expect("the list of meanings");
+    let mut seen = 0;
+    let mut complaints = Vec::new();
+    for path in files(&[".rs"]) {
+        let text = fs::read_to_string(&path).expect("UTF-8 source");
+        for call in ["counter!(", "gauge!(", "histogram!("] {
+            for (_, after) in text.match_indices(call).map(|(at, _)| text.split_at(at + call.len()))
+            {
+                let Some(name) = after.trim_start().strip_prefix('"') else { continue };
+                let name = name.split('"').next().unwrap_or_default();
+                if !name.starts_with("headwater_") || name.starts_with("headwater_test_") {
+                    continue;
+                }
+                seen += 1;
+                if !help.contains(&format!("\"{name}\",")) {
+                    complaints.push(format!("{}: {name} is not in metrics/help.rs", shown(&path)));
+                }
+            }
+        }
+    }
+    assert!(seen > 50, "only {seen} metrics were found");
+    none(&complaints);
+}

@@ -1,0 +1,86 @@
+//! What each metric of the node means, for the `HELP` lines of `/metrics`.
+//!
+//! Not here: where they are counted. A rule of the tests (`tidy`) keeps this list whole.
+
+use metrics::{KeyName, Recorder, Unit};
+
+/// Name and meaning, by name.
+const HELP: [(&str, &str); 62] = [
+    ("headwater_audio_bridge_errors_total", "Packets of sound that could not be transcoded."),
+    ("headwater_audio_bridges", "Audio transcodes that run now."),
+    ("headwater_audio_bridges_refused_total", "Audio transcodes refused by a limit."),
+    ("headwater_hls_part_latency_seconds", "From the packager's waking to a part's publication."),
+    ("headwater_hls_parts_total", "Parts published."),
+    ("headwater_hls_parts_unwritable_total", "Parts left out because they could not be written."),
+    ("headwater_hls_requests_total", "Requests under /hls/, by route and status."),
+    ("headwater_hls_segments_dropped_total", "Segments dropped before their time, by reason."),
+    ("headwater_hls_sent_bytes_total", "Bytes of answers under /hls/, by route."),
+    ("headwater_hls_waiting_refused_total", "LL-HLS requests refused because too many wait."),
+    ("headwater_hls_waiting_requests", "LL-HLS requests that wait for a part now."),
+    ("headwater_http_connections", "HTTP connections that are open."),
+    ("headwater_http_connections_refused_total", "HTTP connections refused by a limit."),
+    (
+        "headwater_http_header_timeouts_total",
+        "Connections closed for headers that came too slowly.",
+    ),
+    ("headwater_ingest_dropped_total", "Frames of publishers that were dropped, by reason."),
+    ("headwater_ingest_mended_total", "Time stamps of publishers that were mended, by reason."),
+    ("headwater_process_open_fds", "File descriptors that are open."),
+    ("headwater_process_resident_memory_bytes", "Resident memory of the process."),
+    ("headwater_process_threads", "Threads of the process."),
+    ("headwater_publish_refused_total", "Publishers refused, by reason."),
+    ("headwater_rtmp_accept_errors_total", "Failures to accept an RTMP connection."),
+    ("headwater_rtmp_connections", "RTMP connections that are open."),
+    ("headwater_rtmp_connections_closed_total", "RTMP connections closed, by reason."),
+    ("headwater_rtmp_connections_refused_total", "RTMP connections refused by a limit."),
+    ("headwater_rtmp_connections_total", "RTMP connections accepted."),
+    ("headwater_rtmp_publishes_total", "RTMP publish commands, by result."),
+    ("headwater_rtmp_received_bytes_total", "Bytes received by RTMP."),
+    ("headwater_rtmp_tags_dropped_total", "RTMP media messages that could not be read."),
+    ("headwater_rtmp_task_failures_total", "RTMP connections that ended by a fault of the node."),
+    ("headwater_rtmp_warnings_total", "Warnings to RTMP publishers, by kind."),
+    ("headwater_sessions", "Sessions that are open, by role and protocol."),
+    ("headwater_sessions_refused_total", "Sessions refused, by reason."),
+    ("headwater_srt_connections", "SRT connections that are open, by role."),
+    ("headwater_srt_datagrams_discarded_total", "Datagrams on the SRT port of no use, by reason."),
+    ("headwater_srt_messages_unsent_total", "SRT messages dropped because a reader is too slow."),
+    ("headwater_srt_packets_dropped_total", "SRT packets given up as too late, by direction."),
+    ("headwater_srt_packets_lost_total", "SRT packets found missing, by direction."),
+    ("headwater_srt_packets_retransmitted_total", "SRT packets sent again, by direction."),
+    ("headwater_srt_packets_total", "SRT data packets, by direction."),
+    ("headwater_srt_packets_undecryptable_total", "SRT packets that no key opens."),
+    ("headwater_srt_reader_skips_total", "Times an SRT reader was moved on to a newer group."),
+    ("headwater_srt_rejects_total", "SRT connections rejected, by code."),
+    ("headwater_srt_rtt_seconds", "Round-trip times of SRT connections."),
+    ("headwater_srt_socket_errors_total", "Errors of the SRT socket."),
+    ("headwater_streams", "Streams that are live or wait for their publisher."),
+    ("headwater_ts_lost_total", "Losses found in MPEG-TS, by reason."),
+    ("headwater_webrtc_drops_total", "Frames and packets dropped by WebRTC sessions, by reason."),
+    ("headwater_webrtc_nacks_total", "Packets asked for again (RTCP NACK), by kind of session."),
+    ("headwater_webrtc_packets_received_total", "Datagrams received by WebRTC."),
+    ("headwater_webrtc_packets_sent_total", "Datagrams sent by WebRTC."),
+    ("headwater_webrtc_plis_total", "Keyframes asked for (RTCP PLI), by kind of session."),
+    ("headwater_webrtc_received_bytes_total", "Bytes received by WebRTC."),
+    ("headwater_webrtc_refused_total", "WebRTC sessions refused, by the limit."),
+    ("headwater_webrtc_requests_total", "WHIP and WHEP requests, by protocol, method and status."),
+    ("headwater_webrtc_send_calls_total", "System calls that sent WebRTC datagrams."),
+    ("headwater_webrtc_sent_bytes_total", "Bytes sent by WebRTC."),
+    ("headwater_webrtc_sessions", "WebRTC sessions that are open, by kind."),
+    ("headwater_webrtc_sessions_closed_total", "WebRTC sessions that ended, by kind and reason."),
+    ("headwater_webrtc_sessions_total", "WebRTC sessions that began, by kind."),
+    ("headwater_webrtc_stray_packets_total", "Datagrams that belong to no session, by reason."),
+    ("headwater_whip_frames_undecodable_total", "Frames left out until the next keyframe."),
+    ("headwater_whip_frames_unusable_total", "Frames by WHIP that could not be read."),
+];
+
+/// What the recorder cannot hold.
+pub(super) const PROCESSOR_TIME: (&str, &str) =
+    ("headwater_process_cpu_seconds_total", "Processor time of the process, user and system.");
+
+/// Tells the recorder what the metrics mean.
+pub(super) fn describe(recorder: &impl Recorder) {
+    for (name, text) in HELP {
+        // The unit is in the name.
+        recorder.describe_gauge(KeyName::from(name), None::<Unit>, text.into());
+    }
+}
