@@ -2,6 +2,8 @@
 //!
 //! Not here: whether they exist.
 
+use std::borrow::Cow;
+
 use headwater_media::{SessionId, StreamName};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -61,31 +63,31 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 pub(super) fn query(parts: &Parts, key: &str) -> Option<String> {
     parts.uri.query()?.split('&').find_map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (name == key).then(|| percent_decoded(value))
+        (name == key).then(|| percent_decoded(&value.replace('+', " ")).into_owned())
     })
 }
 
-/// Decodes `%XX` and `+`; what is not UTF-8 afterwards is replaced.
-fn percent_decoded(text: &str) -> String {
+/// Decodes `%XX`; what is not UTF-8 afterwards is replaced.
+pub(super) fn percent_decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((byte, tail)) = rest.split_first() {
-        rest = tail;
-        let escaped = tail.split_at_checked(2).and_then(|(digits, after)| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            let value = u8::from_str_radix(digits, 16).ok()?;
-            (*byte == b'%' && !digits.starts_with('+')).then_some((value, after))
-        });
-        match (byte, escaped) {
-            (_, Some((value, after))) => {
-                bytes.push(value);
-                rest = after;
-            }
-            (b'+', None) => bytes.push(b' '),
-            (byte, None) => bytes.push(*byte),
-        }
+        let digit = |digit: &u8| char::from(*digit).to_digit(16).and_then(|d| u8::try_from(d).ok());
+        let escaped = match (byte, tail) {
+            (b'%', [high, low, after @ ..]) => digit(high).zip(digit(low)).map(|d| (d, after)),
+            _ => None,
+        };
+        let (byte, after) = match escaped {
+            Some(((high, low), after)) => (high << 4 | low, after),
+            None => (*byte, tail),
+        };
+        bytes.push(byte);
+        rest = after;
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

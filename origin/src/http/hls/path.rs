@@ -2,9 +2,9 @@
 //!
 //! Not here: whether it exists (`serve`).
 
-use std::borrow::Cow;
-
 use headwater_media::StreamName;
+
+use crate::http::names::percent_decoded;
 
 /// A request's target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,8 @@ impl Target {
         if rest.len() > PATH_BYTES_MAX {
             return Err(PathError::Unknown);
         }
+        // Clients may escape what they need not (RFC 3986 §2.4).
+        let rest = &*percent_decoded(rest);
         let (name, resource) = match rest.split_once("/-/") {
             Some((name, inner)) => (name, Resource::parse(inner).ok_or(PathError::Unknown)?),
             None => {
@@ -122,7 +124,7 @@ impl Query {
                 "_HLS_part" => directive(&mut read.part, name, value)?,
                 // `v2` asks for more than is offered here: it means what YES means.
                 "_HLS_skip" => read.skip = matches!(value, "YES" | "v2"),
-                "token" => read.token = Some(percent_decode(value).into_owned()),
+                "token" => read.token = Some(percent_decoded(value).into_owned()),
                 _ => {}
             }
         }
@@ -142,28 +144,6 @@ fn directive(slot: &mut Option<u64>, name: &str, value: &str) -> Result<(), Stri
     }
 }
 
-fn percent_decode(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        match (first, tail) {
-            (b'%', [high, low, after @ ..]) if hex(*high).is_some() && hex(*low).is_some() => {
-                out.push(hex(*high).unwrap_or(0) << 4 | hex(*low).unwrap_or(0));
-                rest = after;
-            }
-            _ => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,8 +159,18 @@ mod tests {
             ("/-/video/init-3.mp4", Resource::Init { rendition: video(), version: 3 }),
             ("/-/video/12.m4s", Resource::Segment { rendition: video(), msn: 12 }),
             ("/-/video/12.0.m4s", Resource::Part { rendition: video(), msn: 12, part: 0 }),
+            ("/-/video/12%2e0.m4s", Resource::Part { rendition: video(), msn: 12, part: 0 }),
         ] {
             assert_eq!(of(&format!("/hls/auction/lot-7{file}")), Ok((name(), resource)), "{file}");
+        }
+    }
+
+    #[test]
+    fn escaped_names_mean_what_they_escape() {
+        let of = |path: &str| Target::parse(path).map(|t| t.stream.to_string());
+        assert_eq!(of("/hls/%61uction%2Flot%2d7/index.m3u8"), Ok("auction/lot-7".to_owned()));
+        for bad in ["/hls/a%/index.m3u8", "/hls/a%2/index.m3u8", "/hls/%ff/index.m3u8"] {
+            assert!(matches!(of(bad), Err(PathError::Name(_))), "{bad}");
         }
     }
 
