@@ -15,7 +15,7 @@ pub mod time;
 pub mod track;
 pub mod ts;
 
-pub use broadcast::{Broadcast, BroadcastState};
+pub use broadcast::{Broadcast, BroadcastState, BroadcastWatch};
 pub use bus::{Cursor, Item, Start, TrackWriter};
 pub use codec::{Codec, MediaKind};
 pub use frame::{Frame, Group, GroupHeader};

@@ -2,7 +2,7 @@
 //!
 //! Not here: what a session does (its protocol's module), who may open one (`auth`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,7 +105,35 @@ pub struct Sessions {
 struct Shared {
     clock: Clock,
     limit: usize,
-    open: Mutex<HashMap<SessionId, Entry>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    sessions: HashMap<SessionId, Entry>,
+    /// Viewers of each stream that has any: asked for once a second by each who watches it.
+    viewers: HashMap<StreamName, usize>,
+}
+
+impl Open {
+    fn insert(&mut self, id: SessionId, entry: Entry) {
+        if entry.info.role == Role::Viewer {
+            *self.viewers.entry(entry.info.stream.clone()).or_default() += 1;
+        }
+        self.sessions.insert(id, entry);
+    }
+
+    fn remove(&mut self, id: SessionId) {
+        let Some(entry) = self.sessions.remove(&id) else { return };
+        if entry.info.role == Role::Viewer
+            && let hash_map::Entry::Occupied(mut count) = self.viewers.entry(entry.info.stream)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 struct Entry {
@@ -140,9 +168,9 @@ impl Sessions {
             kicked: kicked.clone(),
         };
         let mut open = self.shared.open.lock();
-        if open.len() >= self.shared.limit {
+        if open.sessions.len() >= self.shared.limit {
             metrics::counter!("headwater_sessions_refused_total", "reason" => "limit").increment(1);
-            return Err(OpenError::Full(open.len()));
+            return Err(OpenError::Full(open.sessions.len()));
         }
         open.insert(id, entry);
         drop(open);
@@ -154,7 +182,7 @@ impl Sessions {
     #[must_use]
     pub fn list(&self) -> Vec<SessionSnapshot> {
         let open = self.shared.open.lock();
-        let mut all: Vec<_> = open.iter().map(|(id, entry)| entry.snapshot(*id)).collect();
+        let mut all: Vec<_> = open.sessions.iter().map(|(id, entry)| entry.snapshot(*id)).collect();
         drop(open);
         all.sort_by_key(|session| (session.since, session.id));
         all
@@ -164,16 +192,13 @@ impl Sessions {
     #[must_use]
     pub fn kick(&self, id: SessionId) -> bool {
         let open = self.shared.open.lock();
-        open.get(&id).inspect(|entry| entry.kicked.cancel()).is_some()
+        open.sessions.get(&id).inspect(|entry| entry.kicked.cancel()).is_some()
     }
 
     /// How many viewers a stream has now.
     #[must_use]
     pub fn viewers(&self, stream: &StreamName) -> usize {
-        let open = self.shared.open.lock();
-        let watches =
-            |entry: &&Entry| entry.info.role == Role::Viewer && entry.info.stream == *stream;
-        open.values().filter(watches).count()
+        self.shared.open.lock().viewers.get(stream).copied().unwrap_or(0)
     }
 }
 
@@ -234,7 +259,7 @@ impl SessionHandle {
 
 impl Drop for SessionHandle {
     fn drop(&mut self) {
-        self.registry.shared.open.lock().remove(&self.id);
+        self.registry.shared.open.lock().remove(self.id);
         gauge(&self.info).decrement(1.0);
     }
 }
@@ -267,6 +292,10 @@ mod tests {
         assert_eq!(sessions.list().len(), 2);
         assert_eq!(sessions.viewers(&StreamName::parse("a").unwrap()), 1);
         drop(publisher);
+        let other = sessions.open(info(Role::Viewer)).unwrap();
+        assert_eq!(sessions.viewers(&StreamName::parse("a").unwrap()), 2);
+        drop(other);
+        assert_eq!(sessions.viewers(&StreamName::parse("a").unwrap()), 1);
         assert_eq!(sessions.list().iter().map(|s| s.id).collect::<Vec<_>>(), [viewer.id()]);
         assert!(sessions.open(info(Role::Viewer)).is_ok());
     }

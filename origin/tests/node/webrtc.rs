@@ -5,6 +5,7 @@
 use crate::support::{Answer, Running, request};
 
 const SDP: (&str, &str) = ("Content-Type", "application/sdp");
+const JSON: (&str, &str) = ("Content-Type", "application/json");
 const FRAGMENT: (&str, &str) = ("Content-Type", "application/trickle-ice-sdpfrag");
 
 /// An offer with one audio and one video m-line in this direction.
@@ -35,9 +36,11 @@ async fn endpoints_answer_wrong_requests_as_rfc_9725_says() {
     let large = format!("v=0\r\n{}", "a=x\r\n".repeat(20_000));
     let text = ("Content-Type", "text/plain");
     let gone = format!("/whip/a/-/{}", "0".repeat(32));
+    let events = format!("/whep/a/-/{}/sse", "0".repeat(32));
+    let feed = format!("{events}/active");
     let tag = ("If-Match", "\"x\"");
     type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
-    let cases: [Case<'_>; 19] = [
+    let cases: [Case<'_>; 25] = [
         ("GET", "/whip/a", &[], "", 405, "method-not-allowed"),
         ("HEAD", "/whip/a", &[], "", 405, ""),
         ("PUT", "/whip/a", &[SDP], &send, 405, "method-not-allowed"),
@@ -57,6 +60,12 @@ async fn endpoints_answer_wrong_requests_as_rfc_9725_says() {
         ("DELETE", "/whip/a/-/1", &[], "", 404, "session-not-found"),
         ("PATCH", &gone, &[FRAGMENT, tag], "", 404, "session-not-found"),
         ("GET", &gone, &[], "", 405, "method-not-allowed"),
+        ("GET", &events, &[], "", 404, "session-not-found"),
+        ("POST", &events, &[JSON], "[\"active\"]", 404, "session-not-found"),
+        ("DELETE", &events, &[], "", 405, "method-not-allowed"),
+        ("POST", &feed, &[JSON], "[]", 405, "method-not-allowed"),
+        ("GET", &feed, &[], "", 404, "session-not-found"),
+        ("GET", "/whep/a/-/x/y", &[], "", 404, "session-not-found"),
     ];
     for (method, path, headers, body, status, slug) in cases {
         let answer = node.send(request(method, path, headers, body)).await;
@@ -154,6 +163,9 @@ async fn preflights_name_methods_and_headers() {
         ("/whip/a", "POST, OPTIONS"),
         ("/whep/a", "POST, OPTIONS"),
         ("/whip/a/-/x", "PATCH, DELETE, OPTIONS"),
+        ("/whep/a/-/x", "PATCH, DELETE, OPTIONS"),
+        ("/whep/a/-/x/sse", "GET, POST, OPTIONS"),
+        ("/whep/a/-/x/sse/active", "GET, OPTIONS"),
     ] {
         let answer = node.send(request("OPTIONS", path, &[("Origin", "https://x")], "")).await;
         assert_eq!(answer.status, 204, "{path}");

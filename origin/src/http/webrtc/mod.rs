@@ -3,6 +3,7 @@
 //!
 //! Not here: WebRTC (`headwater-sfu`), where a publisher's frames go (`ingest::whip`).
 
+mod events;
 mod reply;
 mod sessions;
 mod whep;
@@ -110,13 +111,21 @@ impl Request {
         let method = &self.parts.method;
         let Some(session) = session else {
             return match *method {
-                Method::OPTIONS => Ok(reply::options("POST, OPTIONS")),
+                Method::OPTIONS => {
+                    Ok(reply::options("POST, OPTIONS", Some((reply::ACCEPT_POST, SDP))))
+                }
                 Method::POST => self.offer(&stream, body).await,
                 _ => Err(reply::wrong_method("POST, OPTIONS")),
             };
         };
+        if let (Protocol::Whep, Some((session, rest))) = (self.protocol, session.split_once('/')) {
+            return events::answer(self, &stream, session, rest, body).await;
+        }
         match *method {
-            Method::OPTIONS => Ok(reply::options("PATCH, DELETE, OPTIONS")),
+            Method::OPTIONS => {
+                let accept = Some((reply::ACCEPT_PATCH, FRAGMENT));
+                Ok(reply::options("PATCH, DELETE, OPTIONS", accept))
+            }
             Method::PATCH => self.patch(&stream, names::session(session)?, body).await,
             Method::DELETE => self.delete(&stream, names::session(session)?).await,
             _ => Err(reply::wrong_method("PATCH, DELETE, OPTIONS")),
@@ -167,7 +176,8 @@ impl Request {
     ) -> Result<Response, Problem> {
         let location = format!("/{}/{stream}/-/{session}", self.protocol.name());
         let servers = &self.app.config.values().webrtc.ice_servers;
-        reply::created(&location, sdp, etag, servers)
+        let extension = (self.protocol == Protocol::Whep).then(|| events::link(&location));
+        reply::created(&location, sdp, etag, servers, extension.as_deref())
     }
 
     /// The session must be one of this stream and protocol: ids alone open nothing.

@@ -18,7 +18,7 @@ pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patc
 /// What a session's `PATCH` takes.
 pub(super) const FRAGMENT_VALUE: HeaderValue = HeaderValue::from_static(super::FRAGMENT);
 /// The answer header of `OPTIONS` on an endpoint (RFC 9725 §4.6).
-const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+pub(super) const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 const SDP_VALUE: HeaderValue = HeaderValue::from_static(super::SDP);
 
 /// How long a browser may keep the answer to its preflight, in seconds.
@@ -34,8 +34,11 @@ pub(super) fn open_to_all_origins(response: &mut Response) {
     );
 }
 
-/// The answer to `OPTIONS`, preflight or not.
-pub(super) fn options(methods: &'static str) -> Response {
+/// The answer to `OPTIONS`, preflight or not; `accept` says which media type a body must have.
+pub(super) fn options(
+    methods: &'static str,
+    accept: Option<(HeaderName, &'static str)>,
+) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     headers.insert(ALLOW, HeaderValue::from_static(methods));
@@ -45,10 +48,8 @@ pub(super) fn options(methods: &'static str) -> Response {
         HeaderValue::from_static("Authorization, Content-Type, If-Match"),
     );
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_AGE));
-    if methods.contains("POST") {
-        headers.insert(ACCEPT_POST, SDP_VALUE);
-    } else {
-        headers.insert(ACCEPT_PATCH, FRAGMENT_VALUE);
+    if let Some((name, media_type)) = accept {
+        headers.insert(name, HeaderValue::from_static(media_type));
     }
     response
 }
@@ -64,12 +65,13 @@ pub(super) fn wrong_method(methods: &'static str) -> Problem {
     .with_header(ALLOW, HeaderValue::from_static(methods))
 }
 
-/// 201 with the answer.
+/// 201 with the answer and its links.
 pub(super) fn created(
     location: &str,
     sdp: String,
     etag: &str,
     servers: &[IceServer],
+    extension: Option<&str>,
 ) -> Result<Response, Problem> {
     let mut response = (StatusCode::CREATED, sdp).into_response();
     let headers = response.headers_mut();
@@ -80,6 +82,16 @@ pub(super) fn created(
     for server in servers {
         headers.append(LINK, value(&server.link())?);
     }
+    if let Some(link) = extension {
+        headers.append(LINK, value(link)?);
+    }
+    Ok(response)
+}
+
+/// 201 with the place of a feed of events.
+pub(super) fn feed_created(location: &str) -> Result<Response, Problem> {
+    let mut response = StatusCode::CREATED.into_response();
+    response.headers_mut().insert(LOCATION, value(location)?);
     Ok(response)
 }
 
