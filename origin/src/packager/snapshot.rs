@@ -170,6 +170,13 @@ impl Snapshot {
             })
     }
 
+    /// Whether a segment that is over is listed, with its media.
+    #[must_use]
+    pub fn has_whole_segment(&self) -> bool {
+        let whole = |segment: &Arc<Segment>| matches!(segment.state, SegmentState::Complete(_));
+        self.listed().iter().any(whole)
+    }
+
     /// The segment numbered `seq`, while it is kept.
     #[must_use]
     pub fn find(&self, seq: u64) -> Option<&Arc<Segment>> {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use headwater_media::{Broadcast, BroadcastState, StreamName, TrackName};
@@ -44,6 +44,7 @@ pub struct StreamRenditions {
     broadcast: Broadcast,
     list: ArcSwap<Vec<Arc<Rendition>>>,
     changes: watch::Sender<u64>,
+    last_start: Mutex<Option<Instant>>,
 }
 
 impl StreamRenditions {
@@ -69,6 +70,17 @@ impl StreamRenditions {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Notes that a player starts.
+    pub fn note_start(&self, now: Instant) {
+        *self.last_start.lock() = Some(now);
+    }
+
+    /// When a player last started.
+    #[must_use]
+    pub fn last_start(&self) -> Option<Instant> {
+        *self.last_start.lock()
     }
 
     /// Where every rendition but `name` is.
@@ -135,6 +147,7 @@ impl Packager {
             broadcast: broadcast.clone(),
             list: ArcSwap::from_pointee(Vec::new()),
             changes: watch::channel(0).0,
+            last_start: Mutex::new(None),
         });
         self.shared.update(|streams| {
             streams.insert(broadcast.name().clone(), Arc::clone(&stream));

@@ -8,6 +8,7 @@ mod negotiate;
 mod path;
 mod reply;
 mod serve;
+mod start;
 #[cfg(test)]
 mod tests;
 mod wait;

@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use super::body::HlsBody;
 use super::path::{PathError, Query, Resource, Target};
 use super::reply::{self, Failure, text};
+use super::start;
 use super::wait::{Look, Unanswered, Waiting, until};
 use crate::auth::{Access, Action};
 use crate::packager::multivariant::{self, AudioChoice, Entry};
@@ -168,6 +169,9 @@ impl HlsService {
             Resource::Multivariant => self.multivariant(&stream, headers).await,
             Resource::Playlist { rendition } => {
                 let rendition = self.rendition(&stream, rendition).await?;
+                if query.msn.is_none() {
+                    start::after_video(&self.waiting, &stream, &rendition).await;
+                }
                 self.playlist(&stream, &rendition, query, headers).await
             }
             Resource::Init { rendition, version } => {
@@ -213,6 +217,7 @@ impl HlsService {
             Ok(()) | Err(Unanswered::TimedOut) => {}
             Err(Unanswered::Full) => return Err(unanswered(Unanswered::Full)),
         }
+        start::next_part(&self.waiting, stream).await;
         let list = stream.list();
         let entry = |rendition: &Arc<Rendition>| {
             Entry::of(rendition.name().as_str(), rendition.version().snapshot())
@@ -363,7 +368,7 @@ fn settled(list: &[Arc<Rendition>], wanted: &[AudioCodec], stream: &StreamRendit
             snapshot.is_ready() && snapshot.config.as_ref().is_some_and(|c| named(&c.codec))
         })
     };
-    (all_ready || old) && wanted.iter().all(has)
+    ((all_ready && start::has_begun(stream)) || old) && wanted.iter().all(has)
 }
 
 fn existing(stream: &StreamRenditions, name: &str) -> Result<Arc<Rendition>, Failure> {

@@ -85,3 +85,10 @@ pub(super) async fn until<T>(
         }
     }
 }
+
+/// Waits for a while, unless too many wait already.
+pub(super) async fn pause(waiting: &Arc<Waiting>, time: Duration) {
+    if let Some(_place) = waiting.enter() {
+        tokio::time::sleep(time).await;
+    }
+}
