@@ -118,9 +118,9 @@ impl Drop for Node {
     }
 }
 
-/// The node's program: what `HEADWATER_BINARY` names, else the one built beside this test.
+/// The node's program: what `E2E_HEADWATER` names, else the one built beside this test.
 fn binary() -> anyhow::Result<PathBuf> {
-    if let Some(named) = std::env::var_os("HEADWATER_BINARY") {
+    if let Some(named) = std::env::var_os("E2E_HEADWATER") {
         return Ok(named.into());
     }
     let test = std::env::current_exe()?;

@@ -20,6 +20,8 @@ const opus = ['-c:a', 'libopus', '-b:a', '64k', '-ar', '48000', '-ac', '2'];
 
 export function publishSrt(name, node, stream, options = {}) {
   const query = new URLSearchParams({ mode: 'caller', streamid: `publish:${stream}`,
+    // ffmpeg takes microseconds.
+    ...(options.latencyMs ? { latency: String(options.latencyMs * 1000) } : {}),
     ...(options.passphrase ? { passphrase: options.passphrase, pbkeylen: '32' } : {}) });
   return new Program(name, FFMPEG, [...source(options), ...video(options), ...aac,
     '-f', 'mpegts', `srt://127.0.0.1:${node.ports.srt}?${decodeURIComponent(query)}`]);

@@ -11,9 +11,9 @@ use crate::world::{World, frames, track};
 
 const FRAMES_A_SECOND: u32 = 30;
 
-/// `HEADWATER_TEST_LOSS_SECONDS` makes the test longer (the release check runs 60).
+/// `LOSS_SECONDS` makes the test longer (the release check runs 60).
 fn seconds() -> u32 {
-    let wished = std::env::var("HEADWATER_TEST_LOSS_SECONDS");
+    let wished = std::env::var("LOSS_SECONDS");
     wished.map_or(10, |text| text.parse().expect("a number of seconds"))
 }
 
