@@ -1,7 +1,7 @@
 //! The conformance reader follows a running node at every frame rate and for sound alone, all at
 //! once: fed by made-up frames, and by encoders over SRT.
 //!
-//! `HEADWATER_CONFORMANCE_SECONDS` makes it follow for longer than the usual ten seconds.
+//! `CONFORMANCE_SECONDS` makes it follow for longer than the usual ten seconds.
 //! Not here: the rules (`headwater_tests::conformance`).
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ const LONG_RUN: Duration = Duration::from_secs(60);
 const BEGINNING: Duration = Duration::from_secs(15);
 
 fn follow_for() -> Duration {
-    let seconds = std::env::var("HEADWATER_CONFORMANCE_SECONDS").ok();
+    let seconds = std::env::var("CONFORMANCE_SECONDS").ok();
     Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(10))
 }
 

@@ -1,7 +1,7 @@
 //! Publishers by three protocols, viewers by two, for a while: publishers are killed and come back,
 //! viewers stay, the server drops nothing, and its memory and descriptors stay flat.
 //!
-//! `HEADWATER_SOAK_SECONDS=600 cargo nextest run --release -E 'binary(soak)' --no-capture` is the
+//! `SOAK_SECONDS=600 cargo nextest run --release -E 'binary(soak)' --no-capture` is the
 //! long form, with 30 WHEP and 60 LL-HLS viewers; without the variable it is short and small.
 //! Not here: what viewers must find in a playlist (`low_latency`), load near the limit.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
@@ -33,7 +33,7 @@ struct Size {
 
 impl Size {
     fn asked() -> Self {
-        match std::env::var("HEADWATER_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()) {
+        match std::env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok()) {
             Some(seconds) => {
                 Self { time: Duration::from_secs(seconds), whep_each: 10, hls_each: 20, long: true }
             }
@@ -98,7 +98,9 @@ async fn viewers_stay_while_every_publisher_is_killed_once_and_the_server_stays_
     for (stream, viewers) in hls {
         complaints.extend(viewers.leave(stream, size.time).await);
     }
-    for (line, value) in nonzero(metrics, &["drops_total", "dropped_total", "unsent", "skips"]) {
+    for (line, value) in
+        nonzero(metrics, &["drops_total", "dropped_total", "unsent", "skips", "nacks", "plis"])
+    {
         // Packets of the dead publisher's last moments have nowhere to go.
         println!("{line} {value}");
         if line.contains("slow_viewer") || line.contains("hls_segments_dropped") {
