@@ -45,7 +45,7 @@ const HELP: [(&str, &str); 62] = [
     ("headwater_srt_datagrams_discarded_total", "Datagrams on the SRT port of no use, by reason."),
     ("headwater_srt_messages_unsent_total", "SRT messages dropped because a reader is too slow."),
     ("headwater_srt_packets_dropped_total", "SRT packets given up as too late, by direction."),
-    ("headwater_srt_packets_lost_total", "SRT packets found missing, by direction."),
+    ("headwater_srt_packets_lost_total", "SRT packets found missing, most of them mended later."),
     ("headwater_srt_packets_retransmitted_total", "SRT packets sent again, by direction."),
     ("headwater_srt_packets_total", "SRT data packets, by direction."),
     ("headwater_srt_packets_undecryptable_total", "SRT packets that no key opens."),

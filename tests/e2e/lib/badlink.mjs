@@ -38,9 +38,10 @@ export async function badLink(target, { lossPercent, jitterMs, seed = 7 }) {
   const { port } = front.address();
   let client;
   let passed = 0;
+  let closed = false;
   const later = (send) => {
     passed += 1;
-    setTimeout(send, next() * jitterMs);
+    setTimeout(() => { if (!closed) send(); }, next() * jitterMs);
   };
   front.on('message', (data, from) => {
     client = from.port;
@@ -60,6 +61,7 @@ export async function badLink(target, { lossPercent, jitterMs, seed = 7 }) {
       return { dropped, passed };
     },
     close() {
+      closed = true;
       nft(`delete table ip ${TABLE}`);
       front.close();
       back.close();
