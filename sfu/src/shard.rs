@@ -302,13 +302,24 @@ impl Shard {
 
     fn learn(&mut self, key: Key, path: (bool, SocketAddr)) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
+        // Two sessions of one client may take turns at an address.
+        if slot.addresses.contains(&path) {
+            return;
+        }
         slot.learned += 1;
         slot.addresses.push(path);
         if slot.addresses.len() > self.config.peer_addresses_max {
             let oldest = slot.addresses.remove(0);
-            self.routes.remove(&oldest);
-            if oldest.0 {
-                self.hangups.push(oldest.1);
+            self.forget(key, oldest);
+        }
+    }
+
+    /// Forgets the way to an address, unless another session has it by now.
+    fn forget(&mut self, key: Key, path: (bool, SocketAddr)) {
+        if self.routes.get(&path).is_some_and(|route| route.key == key) {
+            self.routes.remove(&path);
+            if path.0 {
+                self.hangups.push(path.1);
             }
         }
     }
@@ -345,12 +356,7 @@ impl Shard {
             self.ufrags.remove(ufrag);
         }
         for path in &slot.addresses {
-            if self.routes.get(path).is_some_and(|route| route.key == key) {
-                self.routes.remove(path);
-                if path.0 {
-                    self.hangups.push(path.1);
-                }
-            }
+            self.forget(key, *path);
         }
         self.feeds.unsubscribe(key);
         self.shared.unlist(slot.session);

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,10 +17,16 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::Instant;
 
 use crate::metrics;
 use crate::stats::DropReason;
 use crate::worker::{Context, unmapped};
+
+/// A peer that does not take a frame within this time is given up.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long what is queued may still be written once the connection is to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The connections of a worker by the peer's address.
 #[derive(Default)]
@@ -56,7 +63,7 @@ pub(crate) async fn accept(listener: TcpListener, context: Rc<Context>) {
             Err(error) => {
                 // Out of descriptors: the next attempt must not come at once.
                 tracing::warn!(%error, "cannot accept a TCP connection");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
@@ -83,7 +90,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, context: &Rc<Context>) {
     let (mut reader, writer) = stream.into_split();
     let (sender, queue) = mpsc::channel(context.config.tcp_queue_frames.max(1));
     connections.writers.borrow_mut().insert(peer, sender);
-    let writing = tokio::task::spawn_local(write_frames(writer, queue));
+    let mut writing = tokio::task::spawn_local(write_frames(writer, queue, WRITE_PATIENCE));
 
     let first = read_frame(&mut reader, context.config.tcp_frame_bytes_max);
     let first = tokio::time::timeout(context.config.handshake_timeout, first).await;
@@ -96,12 +103,16 @@ async fn serve(stream: TcpStream, peer: SocketAddr, context: &Rc<Context>) {
         tokio::select! {
             // Either end may finish first; each takes the other along.
             _ = reading => {}
-            _ = writing => stop_reading.abort(),
+            _ = &mut writing => stop_reading.abort(),
         }
     } else {
         metrics::stray("tcp_without_session", 1);
     }
     connections.hang_up(peer);
+    // A peer that does not read must not keep its socket.
+    if !writing.is_finished() && tokio::time::timeout(LAST_WORDS, &mut writing).await.is_err() {
+        writing.abort();
+    }
 }
 
 async fn read_frames(
@@ -127,12 +138,44 @@ async fn read_frame(reader: &mut OwnedReadHalf, bytes_max: usize) -> io::Result<
     Ok(frame)
 }
 
-async fn write_frames(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>) {
+async fn write_frames(
+    mut writer: OwnedWriteHalf,
+    mut queue: mpsc::Receiver<Bytes>,
+    patience: Duration,
+) {
+    let mut last_words = None;
     while let Some(frame) = queue.recv().await {
-        if writer.write_all(&frame).await.is_err() {
-            return;
+        let now = Instant::now();
+        let until = if queue.is_closed() {
+            *last_words.get_or_insert(now + LAST_WORDS)
+        } else {
+            now + patience
+        };
+        match tokio::time::timeout_at(until, writer.write_all(&frame)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
         }
     }
     // The peer may be gone already; then there is nothing to shut down.
     let _ = writer.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (_reader, writer) = stream.into_split();
+        let (sender, queue) = mpsc::channel(1);
+        let writing = tokio::spawn(write_frames(writer, queue, Duration::from_millis(200)));
+        let frame = Bytes::from(vec![0; 1 << 20]);
+        // Until the peer's buffer and ours are full, and the frames have waited in vain.
+        while sender.send(frame.clone()).await.is_ok() {}
+        writing.await.unwrap();
+        drop(peer);
+    }
 }
