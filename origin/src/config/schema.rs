@@ -290,6 +290,8 @@ section! {
         /// How long a client may take to send a request's header, from its connection or its last
         /// request on.
         http_header_timeout: Duration = secs(10), in (ms(100), secs(300));
+        /// How long a client may take nothing of an answer; then its connection is closed.
+        http_write_timeout: Duration = secs(30), in (secs(1), secs(3_600));
         /// How long a client may take to send a request's body (SDP).
         http_body_timeout: Duration = secs(10), in (ms(100), secs(300));
         /// Conversions of a stream's audio (AAC to Opus or the other way) at a time; each takes

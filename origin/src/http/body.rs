@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::StatusCode;
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::Problem;
@@ -22,6 +23,15 @@ pub(super) async fn text(body: Body, timeout: Duration) -> Result<String, Proble
     let bad = |detail: &str| {
         Problem::new(StatusCode::BAD_REQUEST, "malformed-body", "Malformed body", detail)
     };
+    let too_large = || {
+        let detail = format!("the body may have {SDP_BYTES_MAX} bytes at most");
+        let title = "Body too large";
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", title, detail)
+    };
+    // What is announced needs not be waited for.
+    if body.size_hint().lower() > SDP_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
     let limited = Limited::new(body, SDP_BYTES_MAX).collect();
     let collected = tokio::time::timeout(timeout, limited).await.map_err(|_| {
         let detail = format!("the body did not come within {} s", timeout.as_secs_f32());
@@ -30,14 +40,7 @@ pub(super) async fn text(body: Body, timeout: Duration) -> Result<String, Proble
     let bytes: Bytes = match collected {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
-            let detail = format!("the body may have {SDP_BYTES_MAX} bytes at most");
-            let title = "Body too large";
-            return Err(Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body-too-large",
-                title,
-                detail,
-            ));
+            return Err(too_large());
         }
         Err(_) => return Err(bad("the body broke off")),
     };

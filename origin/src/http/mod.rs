@@ -10,6 +10,7 @@ mod names;
 pub mod problem;
 mod routes;
 pub mod server;
+mod stall;
 pub mod webrtc;
 
 use std::net::SocketAddr;
@@ -20,9 +21,10 @@ use headwater_media::{StreamName, WallTime};
 use headwater_sfu::Sfu;
 use http::StatusCode;
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use http::request::Parts;
 use serde::Serialize;
 
-use crate::auth::{Access, Action};
+use crate::auth::{Access, Action, Caller};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::sessions::Sessions;
@@ -79,14 +81,17 @@ impl App {
     ///
     /// # Errors
     /// 401 without a token, 403 with one, and what to do about it.
-    pub fn allow(
+    fn allow(
         &self,
         peer: SocketAddr,
+        parts: &Parts,
         action: Action,
         stream: Option<&StreamName>,
-        token: Option<&str>,
     ) -> Result<(), Problem> {
-        self.access.check(peer.ip(), action, stream, token).map_err(|denied| {
+        let token = names::token(parts);
+        let nearness = names::nearness(&parts.headers, &parts.uri);
+        let caller = Caller { peer: peer.ip(), token: token.as_deref(), nearness };
+        self.access.check(caller, action, stream).map_err(|denied| {
             let problem =
                 |status| Problem::new(status, "not-allowed", "Not allowed", denied.to_string());
             match token {

@@ -3,20 +3,61 @@
 //! Not here: whether they exist.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use headwater_media::{SessionId, StreamName};
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::uri::Authority;
+use http::{HeaderMap, StatusCode, Uri};
 
 use super::Problem;
+use crate::auth::Nearness;
+
+/// The variable part of a path, as the router gives it.
+pub(super) type PathOf = Result<Path<String>, PathRejection>;
+
+/// The variable part of a path.
+pub(super) fn path(path: PathOf) -> Result<String, Problem> {
+    path.map(|Path(text)| text).map_err(|_| invalid_name("the path is not UTF-8".to_owned()))
+}
+
+fn invalid_name(detail: String) -> Problem {
+    let title = "Invalid stream name";
+    Problem::new(StatusCode::BAD_REQUEST, "invalid-stream-name", title, detail)
+}
+
+/// Whether a request comes from where its connection does.
+pub(super) fn nearness(headers: &HeaderMap, uri: &Uri) -> Nearness {
+    if FORWARDED.iter().any(|name| headers.contains_key(*name)) {
+        return Nearness::Proxied;
+    }
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok());
+    let authority = uri.authority().map(Authority::as_str).or(host);
+    match authority.map(str::parse::<Authority>) {
+        Some(Ok(authority)) if !of_this_machine(authority.host()) => Nearness::ForeignHost,
+        _ => Nearness::Direct,
+    }
+}
+
+/// Headers by which proxies say for whom they speak.
+const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
+
+/// Whether only this machine can be meant by `host`. Names without a dot are not to be had in
+/// public DNS.
+fn of_this_machine(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => !host.trim_end_matches('.').contains('.') || host.ends_with(".localhost"),
+    }
+}
 
 /// Reads a stream's name.
 pub(super) fn stream(text: &str) -> Result<StreamName, Problem> {
-    StreamName::parse(text).map_err(|error| {
-        let title = "Invalid stream name";
-        Problem::new(StatusCode::BAD_REQUEST, "invalid-stream-name", title, error.to_string())
-    })
+    StreamName::parse(text).map_err(|error| invalid_name(error.to_string()))
 }
 
 /// Reads `{stream}` or `{stream}/-/{session}`; the session's text is not yet an id.
@@ -118,6 +159,24 @@ mod tests {
         ] {
             assert_eq!(token(&parts(uri, header)).as_deref(), expected, "{uri} {header:?}");
         }
+    }
+
+    #[test]
+    fn a_request_by_a_proxy_or_for_another_host_is_not_near() {
+        let of = |uri: &str, name: &'static str, value: &'static str| {
+            let mut parts = parts(uri, None);
+            parts.headers.insert(name, http::HeaderValue::from_static(value));
+            nearness(&parts.headers, &parts.uri)
+        };
+        for host in ["127.0.0.1:8080", "[::1]:8080", "localhost", "a.localhost:1", "box", "%"] {
+            assert_eq!(of("/", "host", host), Nearness::Direct, "{host}");
+        }
+        for host in ["example.org", "evil.example.:80", "10.0.0.1", "[2001:db8::1]:80"] {
+            assert_eq!(of("/", "host", host), Nearness::ForeignHost, "{host}");
+        }
+        assert_eq!(of("http://example.org/", "host", "localhost"), Nearness::ForeignHost);
+        assert_eq!(of("/", "x-forwarded-for", "10.0.0.1"), Nearness::Proxied);
+        assert_eq!(of("/", "forwarded", "for=10.0.0.1"), Nearness::Proxied);
     }
 
     #[test]

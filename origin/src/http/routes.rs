@@ -4,21 +4,24 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER};
+use http::request::Parts;
 use http::{HeaderMap, Request, StatusCode, Uri};
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
 
 use super::health::Report;
 use super::hls::HlsService;
+use super::names::PathOf;
 use super::server::{Peer, Service};
 use super::{App, Problem, api, names, webrtc};
 use crate::assets;
+use crate::auth::Action;
 
 /// `Server` of every response.
 const SERVER_VALUE: HeaderValue =
@@ -89,19 +92,20 @@ fn health(report: &Report) -> Response {
     (status, no_store, axum::Json(report)).into_response()
 }
 
-async fn metrics() -> Response {
+async fn metrics(
+    State(app): State<Arc<App>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    parts: Parts,
+) -> Result<Response, Problem> {
+    app.allow(peer, &parts, Action::Admin, None)?;
     let headers =
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (CACHE_CONTROL, "no-store")];
-    (headers, crate::metrics::render()).into_response()
+    Ok((headers, crate::metrics::render()).into_response())
 }
 
 /// A page that names a stream.
-async fn stream_page(
-    Path(stream): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    names::stream(&stream)?;
+async fn stream_page(path: PathOf, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    names::stream(&names::path(path)?)?;
     page(uri, headers).await
 }
 

@@ -22,6 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::stall::Bodies;
+
 /// Streams of one HTTP/2 connection at a time. A player uses about ten; a shared proxy opens
 /// further connections.
 const H2_STREAMS_MAX: u32 = 256;
@@ -34,6 +36,9 @@ const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 const BACKLOG: i32 = 1_024;
 /// Pause after a failed accept: descriptors come back as connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Failures in a row that make one line of the log.
+const ACCEPT_FAILURES_A_LINE: u64 = 200;
 
 /// What a full server says before it hangs up.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\n\
@@ -49,6 +54,8 @@ pub struct HttpOptions {
     /// How long a request's header may take, from the connection's start or the last request's
     /// end (`[limits] http_header_timeout`).
     pub header_timeout: Duration,
+    /// How long a client may take nothing of an answer (`[limits] http_write_timeout`).
+    pub write_timeout: Duration,
 }
 
 /// The client's address, as an extension of every request.
@@ -105,6 +112,7 @@ impl HttpServer {
         let graceful = GracefulShutdown::new();
         let tasks = TaskTracker::new();
         let builder = Arc::new(self.builder());
+        let mut failures = 0_u64;
         loop {
             let accepted = tokio::select! {
                 () = drain.cancelled() => break,
@@ -113,11 +121,15 @@ impl HttpServer {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    if failures.is_multiple_of(ACCEPT_FAILURES_A_LINE) {
+                        tracing::warn!(%error, failures, "cannot accept an HTTP connection");
+                    }
+                    failures += 1;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
+            failures = 0;
             let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                 refuse(&stream);
                 continue;
@@ -127,6 +139,7 @@ impl HttpServer {
                 service: Arc::clone(&service),
                 peer,
                 header_timeout: self.options.header_timeout,
+                write_timeout: self.options.write_timeout,
                 _permit: permit,
             };
             let force = force.clone();
@@ -179,13 +192,15 @@ struct Connection<S> {
     service: Arc<S>,
     peer: SocketAddr,
     header_timeout: Duration,
+    write_timeout: Duration,
     _permit: OwnedSemaphorePermit,
 }
 
 impl<S: Service> Connection<S> {
     async fn serve(self, stream: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        let unread = SockRef::from(&stream).set_tcp_user_timeout(Some(self.write_timeout));
+        if let Err(error) = stream.set_nodelay(true).and(unread) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY or TCP_USER_TIMEOUT");
         }
         let open = metrics::gauge!("headwater_http_connections");
         open.increment(1.0);
@@ -195,23 +210,40 @@ impl<S: Service> Connection<S> {
         // this one guards.
         let asked = Arc::new(AtomicBool::new(false));
         let first = Arc::clone(&asked);
+        let bodies = Bodies::new();
+        let answers = Arc::clone(&bodies);
         let handler = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             first.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(Peer(peer));
-            let service = Arc::clone(&service);
-            async move { Ok::<_, Infallible>(service.call(request).await) }
+            let (service, answers) = (Arc::clone(&service), Arc::clone(&answers));
+            async move {
+                let answer = service.call(request).await;
+                Ok::<_, Infallible>(answer.map(|body| answers.watch(body)))
+            }
         });
         let connection = self.builder.serve_connection(TokioIo::new(stream), handler).into_owned();
         let mut connection = std::pin::pin!(watcher.watch(connection));
-        let ended = tokio::select! {
-            ended = &mut connection => ended,
-            () = tokio::time::sleep(self.header_timeout) => {
-                if !asked.load(Ordering::Relaxed) {
-                    metrics::counter!("headwater_http_header_timeouts_total").increment(1);
-                    tracing::debug!(%peer, "no request within the time for its header");
+        let mut look = tokio::time::interval(self.write_timeout);
+        look.tick().await;
+        let first = tokio::time::sleep(self.header_timeout);
+        let mut first = std::pin::pin!(first);
+        let mut silent = true;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut connection => break ended,
+                () = &mut first, if silent => {
+                    silent = false;
+                    if !asked.load(Ordering::Relaxed) {
+                        metrics::counter!("headwater_http_header_timeouts_total").increment(1);
+                        tracing::debug!(%peer, "no request within the time for its header");
+                        return;
+                    }
+                }
+                _ = look.tick() => if bodies.stalled(self.write_timeout) {
+                    metrics::counter!("headwater_http_write_timeouts_total").increment(1);
+                    tracing::debug!(%peer, "an answer was not taken in time");
                     return;
                 }
-                connection.await
             }
         };
         if let Err(error) = ended {

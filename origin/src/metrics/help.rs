@@ -5,7 +5,7 @@
 use metrics::{KeyName, Recorder, Unit};
 
 /// Name and meaning, by name.
-const HELP: [(&str, &str); 62] = [
+const HELP: [(&str, &str); 63] = [
     ("headwater_audio_bridge_errors_total", "Packets of sound that could not be transcoded."),
     ("headwater_audio_bridges", "Audio transcodes that run now."),
     ("headwater_audio_bridges_refused_total", "Audio transcodes refused by a limit."),
@@ -23,6 +23,7 @@ const HELP: [(&str, &str); 62] = [
         "headwater_http_header_timeouts_total",
         "Connections closed for headers that came too slowly.",
     ),
+    ("headwater_http_write_timeouts_total", "Connections closed for answers not taken."),
     ("headwater_ingest_dropped_total", "Frames of publishers that were dropped, by reason."),
     ("headwater_ingest_mended_total", "Time stamps of publishers that were mended, by reason."),
     ("headwater_process_open_fds", "File descriptors that are open."),

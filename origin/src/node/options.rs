@@ -30,6 +30,7 @@ pub(super) fn http(values: &RawConfig) -> HttpOptions {
         listen: values.http.listen,
         connections: count(values.limits.http_connections),
         header_timeout: values.limits.http_header_timeout,
+        write_timeout: values.limits.http_write_timeout,
     }
 }
 

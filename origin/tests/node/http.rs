@@ -2,6 +2,7 @@
 //!
 //! Not here: WHIP and WHEP (`webrtc`), playlists and media (beside `http::hls`).
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -129,6 +130,73 @@ async fn clients_that_dribble_or_say_nothing_are_cut_off_in_time() {
         assert!(began.elapsed() >= limit / 2, "{opening:?} is cut off too early");
     }
     assert_eq!(node.get("/healthz").await.status, 200);
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answers_is_cut_off() {
+    let patience = Duration::from_secs(1);
+    let node = Running::start("stall", |raw| raw.limits.http_write_timeout = patience).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(node.http).await.unwrap();
+    let ask = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: a\r\n\r\n".repeat(500);
+    // The node reads no further once it cannot write.
+    let _ = tokio::time::timeout(patience / 2, stream.write_all(&ask)).await;
+    let began = Instant::now();
+    let cut_off = async {
+        // Without reading: that would take something.
+        while !stream.try_write(b"G").is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, cut_off).await.expect("it is cut off");
+    assert!(began.elapsed() >= patience / 4, "{:?}", began.elapsed());
+    assert_eq!(node.get("/healthz").await.status, 200);
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_announced_body_that_is_too_large_is_refused_before_it_comes() {
+    let node = Running::start("announced", |_| {}).await;
+    let mut stream = TcpStream::connect(node.http).await.unwrap();
+    let head = "POST /whip/a HTTP/1.1\r\nHost: a\r\nContent-Type: application/sdp\r\n\
+        Content-Length: 99999999999\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut buffer = [0; 64];
+    let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut buffer)).await;
+    assert!(read.unwrap().unwrap() > 0 && buffer.starts_with(b"HTTP/1.1 413 "), "{buffer:?}");
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_node_trusts_neither_proxies_nor_foreign_names() {
+    let node = Running::start("near", |_| {}).await;
+    let proxied: &[(&str, &str)] = &[("X-Forwarded-For", "203.0.113.9")];
+    let foreign: &[(&str, &str)] = &[("Host", "rebound.example.org")];
+    for (path, headers, status) in [
+        ("/api/v1/node", proxied, 401),
+        ("/metrics", proxied, 401),
+        ("/hls/a/index.m3u8", proxied, 401),
+        ("/healthz", proxied, 200),
+        ("/api/v1/node", foreign, 401),
+        ("/metrics", foreign, 401),
+        ("/hls/a/index.m3u8", foreign, 404),
+        ("/metrics", &[], 200),
+    ] {
+        let answer = node.send(request("GET", path, headers, "")).await;
+        assert_eq!(answer.status, status, "{path} {headers:?}");
+        if status == 401 {
+            assert_eq!(answer.json()["type"], "not-allowed", "{path}");
+            assert_eq!(answer.header("www-authenticate"), "Bearer", "{path}");
+        }
+    }
+    node.stop().await.unwrap();
+    let node = Running::start("near-open", |raw| raw.auth.open = true).await;
+    for headers in [proxied, foreign] {
+        let answer = node.send(request("GET", "/api/v1/node", headers, "")).await;
+        assert_eq!(answer.status, 200, "{headers:?}");
+    }
     node.stop().await.unwrap();
 }
 

@@ -8,7 +8,7 @@ mod view;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use axum::{Extension, Json, Router};
@@ -17,6 +17,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 
+use super::names::PathOf;
 use super::server::Peer;
 use super::{App, Problem, names};
 use crate::auth::Action;
@@ -44,7 +45,7 @@ pub(super) fn router() -> Router<Arc<App>> {
 }
 
 fn admin(app: &App, peer: Peer, parts: &Parts) -> Result<(), Problem> {
-    app.allow(peer.0, Action::Admin, None, names::token(parts).as_deref())
+    app.allow(peer.0, parts, Action::Admin, None)
 }
 
 fn json(value: impl serde::Serialize) -> Response {
@@ -89,11 +90,11 @@ async fn streams(
 async fn stream(
     State(app): State<Arc<App>>,
     Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
+    path: PathOf,
     parts: Parts,
 ) -> Result<Response, Problem> {
     admin(&app, peer, &parts)?;
-    let name = names::stream(&name)?;
+    let name = names::stream(&names::path(path)?)?;
     let sessions = Attendance::of(app.sessions.list());
     view_of(&app, &name, &sessions).map(json).ok_or_else(|| names::no_such_stream(&name))
 }
@@ -124,11 +125,11 @@ async fn sessions(
 async fn kick(
     State(app): State<Arc<App>>,
     Extension(peer): Extension<Peer>,
-    Path(session): Path<String>,
+    path: PathOf,
     parts: Parts,
 ) -> Result<StatusCode, Problem> {
     admin(&app, peer, &parts)?;
-    let id = names::session(&session)?;
+    let id = names::session(&names::path(path)?)?;
     if !app.sessions.kick(id) {
         return Err(names::no_such_session());
     }

@@ -15,7 +15,8 @@ use super::path::{PathError, Query, Resource, Target};
 use super::reply::{self, Failure, text};
 use super::start;
 use super::wait::{Look, Unanswered, Waiting, until};
-use crate::auth::{Access, Action};
+use crate::auth::{Access, Action, Caller};
+use crate::http::names;
 use crate::packager::multivariant::{self, AudioChoice, Entry};
 use crate::packager::snapshot::{Find, Reload, Snapshot};
 use crate::packager::{Flavour, Packager, Rendition, StreamRenditions};
@@ -145,16 +146,21 @@ impl HlsService {
             let query = Query::parse(request.uri().query().unwrap_or(""));
             let token = bearer(request.headers())
                 .or_else(|| query.as_ref().ok().and_then(|query| query.token.as_deref()));
-            self.allow(peer, &target.stream, token)?;
+            let nearness = names::nearness(request.headers(), request.uri());
+            self.allow(Caller { peer, token, nearness }, &target.stream)?;
             let query = query.map_err(|why| bad_request("invalid-directive", why))?;
             self.answer(&target, &query, request.headers()).await
         };
         answer.await.unwrap_or_else(Failure::into_response)
     }
 
-    fn allow(&self, peer: IpAddr, name: &StreamName, token: Option<&str>) -> Result<(), Failure> {
-        self.access.check(peer, Action::Play, Some(name), token).map_err(|why| {
-            Failure::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", why.to_string())
+    fn allow(&self, caller: Caller<'_>, name: &StreamName) -> Result<(), Failure> {
+        self.access.check(caller, Action::Play, Some(name)).map_err(|why| {
+            let status = match caller.token {
+                Some(_) => StatusCode::FORBIDDEN,
+                None => StatusCode::UNAUTHORIZED,
+            };
+            Failure::new(status, "not-allowed", "Not allowed", why.to_string())
         })
     }
 

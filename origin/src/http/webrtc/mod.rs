@@ -12,7 +12,7 @@ mod whip;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use axum::{Extension, Router};
@@ -22,6 +22,7 @@ use http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 
+use super::names::PathOf;
 use super::server::Peer;
 use super::{App, Problem, body, names};
 use crate::auth::Action;
@@ -64,23 +65,23 @@ pub(super) fn router() -> Router<Arc<App>> {
 async fn whip_route(
     State(app): State<Arc<App>>,
     Extension(Peer(peer)): Extension<Peer>,
-    Path(path): Path<String>,
+    path: PathOf,
     parts: Parts,
     body: Body,
 ) -> Response {
     let request = Request { app, peer, parts, protocol: Protocol::Whip };
-    request.answer(&path, body).await
+    request.answer(path, body).await
 }
 
 async fn whep_route(
     State(app): State<Arc<App>>,
     Extension(Peer(peer)): Extension<Peer>,
-    Path(path): Path<String>,
+    path: PathOf,
     parts: Parts,
     body: Body,
 ) -> Response {
     let request = Request { app, peer, parts, protocol: Protocol::Whep };
-    request.answer(&path, body).await
+    request.answer(path, body).await
 }
 
 /// One request and what it needs.
@@ -92,7 +93,7 @@ struct Request {
 }
 
 impl Request {
-    async fn answer(self, path: &str, body: Body) -> Response {
+    async fn answer(self, path: PathOf, body: Body) -> Response {
         let method = self.parts.method.clone();
         let mut response = match self.dispatch(path, body).await {
             Ok(response) => response,
@@ -106,8 +107,9 @@ impl Request {
         response
     }
 
-    async fn dispatch(&self, path: &str, body: Body) -> Result<Response, Problem> {
-        let (stream, session) = names::stream_and_session(path)?;
+    async fn dispatch(&self, path: PathOf, body: Body) -> Result<Response, Problem> {
+        let path = names::path(path)?;
+        let (stream, session) = names::stream_and_session(&path)?;
         let method = &self.parts.method;
         let Some(session) = session else {
             return match *method {
@@ -133,8 +135,7 @@ impl Request {
     }
 
     fn allow(&self, stream: &StreamName) -> Result<(), Problem> {
-        let token = names::token(&self.parts);
-        self.app.allow(self.peer, self.protocol.action(), Some(stream), token.as_deref())
+        self.app.allow(self.peer, &self.parts, self.protocol.action(), Some(stream))
     }
 
     fn sfu(&self) -> Result<Arc<Sfu>, Problem> {
@@ -249,7 +250,7 @@ fn media_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Problem
 /// Entity tags that `If-Match` may list at most.
 const TAGS_MAX: usize = 8;
 
-/// The tags of `If-Match` without quotes; none stands for `*`. Weak tags never match (RFC 9110
+/// The tags of `If-Match` without quotes; none stands for `*`, which examples of WHEP quote. Weak tags never match (RFC 9110
 /// §13.1.1) and are left out.
 fn entity_tags(headers: &HeaderMap) -> Result<Vec<Option<String>>, Problem> {
     let Some(value) = headers.get(IF_MATCH) else {
@@ -266,7 +267,9 @@ fn entity_tags(headers: &HeaderMap) -> Result<Vec<Option<String>>, Problem> {
         .split(',')
         .take(TAGS_MAX)
         .map(str::trim)
-        .filter_map(|tag| if tag == "*" { Some(None) } else { strong(tag).map(Some) })
+        .filter_map(
+            |tag| if matches!(tag, "*" | "\"*\"") { Some(None) } else { strong(tag).map(Some) },
+        )
         .collect();
     if tags.is_empty() { Err(stale("the tag sent is not a strong one")) } else { Ok(tags) }
 }
@@ -336,6 +339,7 @@ mod tests {
     fn if_match_takes_strong_tags_lists_and_the_star() {
         assert_eq!(entity_tags(&HeaderMap::new()).unwrap_err().status(), 428);
         assert_eq!(tags("*"), Ok(vec![None]));
+        assert_eq!(tags("\"*\""), Ok(vec![None]));
         assert_eq!(tags("\"a\""), Ok(vec![Some("a".into())]));
         assert_eq!(tags("\"a\" , W/\"b\", \"c\""), Ok(vec![Some("a".into()), Some("c".into())]));
         for bad in ["W/\"a\"", "a", "\"", ""] {

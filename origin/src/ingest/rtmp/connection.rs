@@ -20,7 +20,7 @@ use super::options::RtmpOptions;
 use super::server::RtmpDeps;
 use super::session::{Event, PublishRequest, Refusal, Session};
 use super::tracks::{TagError, TrackEvent, TrackFrame, Tracks};
-use crate::auth::Action;
+use crate::auth::{Action, Caller};
 use crate::ingest::{EndReason, Publisher, PushError, RawFrame, TrackId};
 use crate::sessions::{Role, SessionHandle, SessionInfo};
 use crate::streams::PublishError;
@@ -284,7 +284,7 @@ impl Connection {
     fn open(&self, name: &StreamName, token: Option<&str>) -> Result<Live, (Refusal, String)> {
         let deps = &self.deps;
         deps.access
-            .check(self.peer.ip(), Action::Publish, Some(name), token)
+            .check(Caller::direct(self.peer.ip(), token), Action::Publish, Some(name))
             .map_err(|denied| (Refusal::Denied, denied.to_string()))?;
         let info = SessionInfo {
             role: Role::Publisher,

@@ -26,7 +26,7 @@ use super::sapflow::Sapflow;
 use super::streamid::{Mode, StreamId};
 use super::transport::{CloseReason, ConnId, Event, SendRefused, Transport};
 use super::{PASSPHRASE_BYTES, SrtOptions};
-use crate::auth::{Access, Action};
+use crate::auth::{Access, Action, Caller};
 use crate::clock::Clock;
 use crate::ingest::ts::TsIngest;
 use crate::sessions::{Role, SessionHandle, SessionInfo, Sessions};
@@ -302,7 +302,7 @@ impl<T: Transport> Driver<T> {
         let token = asked.token.as_deref();
         self.deps
             .access
-            .check(peer.ip(), action, Some(&asked.stream), token)
+            .check(Caller::direct(peer.ip(), token), action, Some(&asked.stream))
             .map_err(|denied| Refusal::new(if token.is_none() { 401 } else { 403 }, denied))?;
         let live = self.deps.streams.get(&asked.stream);
         let live = live.filter(|broadcast| broadcast.state() != BroadcastState::Ended);
