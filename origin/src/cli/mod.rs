@@ -4,6 +4,7 @@
 //! Not here: what a node does (`node`).
 
 mod client;
+mod descriptors;
 mod live;
 mod serve;
 

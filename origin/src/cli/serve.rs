@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::descriptors;
 use crate::config::{Config, Demo};
 use crate::demo::{self, DemoOptions};
 use crate::logging;
@@ -14,6 +15,7 @@ use crate::node::{Node, api_url};
 /// Runs a node, with the test stream where `demo` says so, until SIGTERM or SIGINT, then drains; a second signal ends at once.
 pub(super) fn serve(config: Config, demo: bool) -> anyhow::Result<()> {
     logging::install(&config.values().log)?;
+    descriptors::raise(config.values());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
