@@ -123,6 +123,15 @@ struct Entry {
     waiting_since: Option<WallTime>,
 }
 
+/// What a publisher who asks for a name would find.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Nobody publishes it.
+    Free,
+    /// Somebody does, and would be ended.
+    GivesWay,
+}
+
 impl Streams {
     /// An empty directory.
     #[must_use]
@@ -182,11 +191,12 @@ impl Streams {
         Ok(publisher)
     }
 
-    /// Whether [`Self::publish`] would be allowed now: for protocols that prepare a session first.
+    /// Whether [`Self::publish`] would be allowed now, and at whose cost: for protocols that prepare
+    /// a session first.
     ///
     /// # Errors
     /// As [`Self::publish`].
-    pub fn may_publish(&self, name: &StreamName) -> Result<(), PublishError> {
+    pub fn may_publish(&self, name: &StreamName) -> Result<Standing, PublishError> {
         let now = self.shared.clock.now();
         let table = self.shared.table.lock();
         let known = table.live.get(name);
@@ -200,8 +210,10 @@ impl Streams {
         } else if known.is_none() && table.live.len() >= self.shared.options.streams_max {
             metrics::counter!("headwater_publish_refused_total", "reason" => "limit").increment(1);
             Err(PublishError::TooManyStreams(table.live.len()))
+        } else if known.is_some_and(|entry| entry.publisher.is_some()) {
+            Ok(Standing::GivesWay)
         } else {
-            Ok(())
+            Ok(Standing::Free)
         }
     }
 

@@ -38,7 +38,7 @@ async fn a_publisher_that_fell_silent_gives_way_to_a_second_one() {
     let silent = streams.publish(&name("a"), &first).unwrap();
     assert_eq!(streams.may_publish(&name("a")), Err(PublishError::Busy(name("a"))));
     tokio::time::sleep(takeover_after).await;
-    assert_eq!(streams.may_publish(&name("a")), Ok(()));
+    assert_eq!(streams.may_publish(&name("a")), Ok(Standing::GivesWay));
     let _second = streams.publish(&name("a"), &second).unwrap();
     assert_eq!(silent.reason(), Some(EndReason::Replaced));
 }

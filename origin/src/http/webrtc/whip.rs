@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Request, problem_of};
 use crate::http::{App, Problem};
 use crate::ingest::whip::WhipSink;
-use crate::sessions::{OpenError, Role, SessionInfo};
-use crate::streams::PublishError;
+use crate::sessions::{OpenError, Role, SessionHandle, SessionInfo};
+use crate::streams::{PublishError, Standing};
 
 /// Answers a publisher's offer.
 pub(super) async fn publish(
@@ -26,7 +26,7 @@ pub(super) async fn publish(
     let app = &request.app;
     let sfu = request.sfu()?;
     // Asked before the SFU makes a session of the offer; asked again when the stream is taken.
-    app.streams.may_publish(stream).map_err(refused)?;
+    let standing = app.streams.may_publish(stream).map_err(refused)?;
     let info = SessionInfo {
         role: Role::Publisher,
         protocol: "whip",
@@ -39,38 +39,88 @@ pub(super) async fn publish(
     // Only an offer that can be answered takes the stream: under the policy "replace" a broken
     // one must not end the publisher that is there.
     let answer = sfu.publish(offer, id, Box::new(sink.clone())).await.map_err(problem_of)?;
-    let publisher = match app.streams.publish(stream, &session) {
-        Ok(publisher) => publisher,
-        Err(error) => {
-            sfu.close(id, CloseReason::Requested).await;
-            return Err(refused(error));
-        }
-    };
     for warning in &answer.warnings {
         tracing::warn!(%stream, session = %id, "{warning}");
     }
-    let ended = publisher.ended();
-    sink.begin(publisher, session, &answer.sdp);
-    app.webrtc.insert(id, stream.clone(), "whip");
-    tokio::spawn(guard(Arc::clone(app), sfu, id, ended, answer.closed));
+    let guard = Guard { app: Arc::clone(app), sfu: Arc::clone(&sfu), id, closed: answer.closed };
+    let taking = Taking { stream: stream.clone(), session, sink, sdp: answer.sdp.clone() };
+    match standing {
+        Standing::Free => match taking.take(app) {
+            Ok(ended) => {
+                app.webrtc.insert(id, stream.clone(), "whip");
+                tokio::spawn(guard.run(ended));
+            }
+            Err(error) => {
+                sfu.close(id, CloseReason::Requested).await;
+                return Err(refused(error));
+            }
+        },
+        Standing::GivesWay => {
+            app.webrtc.insert(id, stream.clone(), "whip");
+            tokio::spawn(guard.take_with_first_frame(taking));
+        }
+    }
     request.created(stream, id, answer.sdp, &answer.etag)
 }
 
-/// Ends the session when its publisher must go, and forgets it when it is over.
-pub(super) async fn guard(
+/// A session that is to take its stream.
+struct Taking {
+    stream: StreamName,
+    session: SessionHandle,
+    sink: WhipSink,
+    sdp: String,
+}
+
+impl Taking {
+    /// Takes the stream; gives what says that it must let go again.
+    fn take(self, app: &App) -> Result<CancellationToken, PublishError> {
+        let publisher = app.streams.publish(&self.stream, &self.session)?;
+        let ended = publisher.ended();
+        self.sink.begin(publisher, self.session, &self.sdp);
+        Ok(ended)
+    }
+}
+
+/// Follows a session to its end.
+struct Guard {
     app: Arc<App>,
     sfu: Arc<Sfu>,
     id: SessionId,
-    ended: CancellationToken,
-    mut closed: oneshot::Receiver<CloseReason>,
-) {
-    tokio::select! {
-        () = ended.cancelled() => {
-            sfu.close(id, CloseReason::Requested).await;
-        }
-        _ = &mut closed => {}
+    closed: oneshot::Receiver<CloseReason>,
+}
+
+impl Guard {
+    /// Somebody publishes the stream and gives way: but only to one whose media has come.
+    async fn take_with_first_frame(mut self, taking: Taking) {
+        let kicked = taking.session.kicked();
+        let stream = taking.stream.clone();
+        let taken = tokio::select! {
+            () = taking.sink.first_frame() => taking.take(&self.app),
+            () = kicked.cancelled() => Err(PublishError::Busy(stream.clone())),
+            _ = &mut self.closed => {
+                self.app.webrtc.remove(self.id);
+                return;
+            }
+        };
+        let ended = taken.unwrap_or_else(|error| {
+            tracing::warn!(%stream, session = %self.id, %error, "the stream was not given up");
+            let over = CancellationToken::new();
+            over.cancel();
+            over
+        });
+        self.run(ended).await;
     }
-    app.webrtc.remove(id);
+
+    /// Ends the session when its publisher must go, and forgets it when it is over.
+    async fn run(mut self, ended: CancellationToken) {
+        tokio::select! {
+            () = ended.cancelled() => {
+                self.sfu.close(self.id, CloseReason::Requested).await;
+            }
+            _ = &mut self.closed => {}
+        }
+        self.app.webrtc.remove(self.id);
+    }
 }
 
 /// What a client is told when the node has as many sessions as it may.

@@ -17,6 +17,7 @@ use headwater_sfu::{
     CloseReason, IncomingCodec, IncomingFrame, PublisherSink, SinkClosed, TrackSlot,
 };
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use self::decoder::Decoder;
 use self::lines::{Line, accepted_lines};
@@ -29,11 +30,13 @@ use crate::sessions::SessionHandle;
 pub struct WhipSink {
     clock: Clock,
     state: Arc<Mutex<State>>,
+    came: Arc<Notify>,
 }
 
 /// Where the session is.
 enum State {
-    /// The offer is being answered; no stream has been taken.
+    /// No stream has been taken: the offer is being answered, or the stream is another's until
+    /// media comes.
     Answering,
     Live(Box<Live>),
     Closed,
@@ -60,7 +63,7 @@ impl WhipSink {
     /// A sink for a session whose offer is about to be answered.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, state: Arc::new(Mutex::new(State::Answering)) }
+        Self { clock, state: Arc::new(Mutex::new(State::Answering)), came: Arc::default() }
     }
 
     /// The session has taken its stream; `answer` is the SDP answer, which says what will come.
@@ -79,6 +82,11 @@ impl WhipSink {
         }
     }
 
+    /// Waits until a frame has come, while the session has not taken its stream.
+    pub async fn first_frame(&self) {
+        self.came.notified().await;
+    }
+
     /// Closes; what the session held is dropped outside the lock.
     fn close(&self) -> Option<Box<Live>> {
         match std::mem::replace(&mut *self.state.lock(), State::Closed) {
@@ -93,7 +101,10 @@ impl PublisherSink for WhipSink {
         let mut state = self.state.lock();
         match &mut *state {
             State::Live(live) => live.frame(self.clock, frame),
-            State::Answering => Ok(()),
+            State::Answering => {
+                self.came.notify_one();
+                Ok(())
+            }
             State::Closed => Err(SinkClosed),
         }
     }
