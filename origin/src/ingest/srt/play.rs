@@ -97,6 +97,13 @@ async fn wait_for_tracks(broadcast: &Broadcast, watch: &mut BroadcastWatch) -> b
         if broadcast.state() == BroadcastState::Ended {
             return false;
         }
+        let tracks = broadcast.tracks();
+        if !tracks.is_empty() && tracks.iter().all(|track| track.config().is_some()) {
+            tracing::warn!(stream = %broadcast.name(),
+                "an SRT reader is let go: MPEG-TS carries H.264, H.265, AAC and Opus, and the \
+                 stream has none of them");
+            return false;
+        }
         tokio::select! {
             open = watch.changed() => if !open { return false },
             () = tokio::time::sleep(LOOK_INTERVAL) => {}

@@ -59,8 +59,11 @@ pub struct AudioBridges {
 struct Shared {
     clock: Clock,
     options: AudioOptions,
-    running: Mutex<HashMap<(StreamName, AudioTarget), Arc<Lease>>>,
+    running: Mutex<Running>,
 }
+
+/// The bridges that run.
+type Running = HashMap<(StreamName, AudioTarget), Arc<Lease>>;
 
 /// Who still wants a bridge.
 struct Lease {
@@ -115,7 +118,9 @@ impl AudioBridges {
         let key = (broadcast.name().clone(), target);
         let now = self.shared.clock.now().micros();
         let mut running = self.shared.running.lock();
-        if let Some(lease) = running.get(&key) {
+        // A bridge of an earlier broadcast of this name may be about to end.
+        let here = broadcast.track(&target.track_name()).is_some();
+        if let Some(lease) = running.get(&key).filter(|_| here) {
             lease.last_wanted.store(now, Ordering::Relaxed);
             lease.listeners.fetch_add(1, Ordering::Relaxed);
             return Some(Listening { clock: self.shared.clock, lease: Arc::clone(lease) });
@@ -170,41 +175,78 @@ async fn run(
     mut converter: Converter,
     lease: Arc<Lease>,
 ) {
-    metrics::gauge!("headwater_audio_bridges").increment(1.0);
-    tracing::info!(stream = %key.0, codec = key.1.as_str(), "audio bridge begins");
-    drive(&shared, &key, &broadcast, &source, &mut converter, &lease).await;
-    let mut running = shared.running.lock();
-    // Under the lock that `listen` adds tracks with, and only where idleness has not done it: the
-    // name may be another bridge's by now.
-    if running.get(&key).is_some_and(|current| Arc::ptr_eq(current, &lease)) {
-        running.remove(&key);
-        broadcast.remove_track(&key.1.track_name());
-    }
-    drop(running);
+    let place = Place::take(shared, key, broadcast, lease);
+    drive(&place, &source, &mut converter).await;
+    drop(place);
     converter.finish();
-    metrics::gauge!("headwater_audio_bridges").decrement(1.0);
-    tracing::info!(stream = %key.0, codec = key.1.as_str(), "audio bridge ends");
 }
 
-async fn drive(
-    shared: &Shared,
-    key: &(StreamName, AudioTarget),
-    broadcast: &Broadcast,
-    source: &Track,
-    converter: &mut Converter,
-    lease: &Arc<Lease>,
-) {
+/// A bridge's place among those that run, given back also by one that panics.
+struct Place {
+    shared: Arc<Shared>,
+    key: (StreamName, AudioTarget),
+    broadcast: Broadcast,
+    lease: Arc<Lease>,
+}
+
+impl Place {
+    fn take(
+        shared: Arc<Shared>,
+        key: (StreamName, AudioTarget),
+        broadcast: Broadcast,
+        lease: Arc<Lease>,
+    ) -> Self {
+        metrics::gauge!("headwater_audio_bridges").increment(1.0);
+        tracing::info!(stream = %key.0, codec = key.1.as_str(), "audio bridge begins");
+        Self { shared, key, broadcast, lease }
+    }
+
+    /// Takes the bridge off the list when nobody has wanted it for long enough.
+    fn let_go_if_idle(&self) -> bool {
+        let mut running = self.shared.running.lock();
+        let last_wanted = self.lease.last_wanted.load(Ordering::Relaxed);
+        let idle = self.shared.clock.now().micros() - last_wanted;
+        let linger = self.shared.options.linger.as_micros();
+        let linger = i64::try_from(linger).unwrap_or(i64::MAX);
+        if self.lease.listeners.load(Ordering::Relaxed) > 0 || idle <= linger {
+            return false;
+        }
+        self.let_go(&mut running);
+        true
+    }
+
+    /// Under the lock that `listen` adds tracks with, and only once: the name may be another
+    /// bridge's by now.
+    fn let_go(&self, running: &mut Running) {
+        if running.get(&self.key).is_some_and(|current| Arc::ptr_eq(current, &self.lease)) {
+            running.remove(&self.key);
+            self.broadcast.remove_track(&self.key.1.track_name());
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.let_go(&mut self.shared.running.lock());
+        metrics::gauge!("headwater_audio_bridges").decrement(1.0);
+        tracing::info!(stream = %self.key.0, codec = self.key.1.as_str(), "audio bridge ends");
+    }
+}
+
+async fn drive(place: &Place, source: &Track, converter: &mut Converter) {
     // As much of the past as a player may start from; more would hold up the present.
     let window = source.window();
     let first = window.get(window.len().saturating_sub(1 + GROUPS_BACK));
     let mut cursor = source.read(first.map_or(Start::Oldest, |group| Start::At(group.seq(), 0)));
-    let mut watch = broadcast.watch();
+    let mut watch = place.broadcast.watch();
     loop {
         let item = tokio::select! {
             item = cursor.next() => item,
             // The end of the broadcast, where the source track stays as it is.
             changed = watch.changed() => {
-                if !changed || broadcast.state() == BroadcastState::Ended { return } else { continue }
+                if !changed || place.broadcast.state() == BroadcastState::Ended { return }
+                continue
+
             }
         };
         let boundary = matches!(item, Item::Group { .. });
@@ -213,33 +255,13 @@ async fn drive(
         }
         if let Err(error) = converter.take(item) {
             metrics::counter!("headwater_audio_bridge_errors_total").increment(1);
-            tracing::debug!(stream = %key.0, %error, "the bridge lost some audio");
+            tracing::debug!(stream = %place.key.0, %error, "the bridge lost some audio");
         }
-        if boundary && shared.let_go_if_idle(key, broadcast, lease) {
+        if boundary && place.let_go_if_idle() {
             return;
         }
         // A window's backlog is a burst of work: let others in between.
         tokio::task::consume_budget().await;
-    }
-}
-
-impl Shared {
-    /// Takes the bridge off the list when nobody has wanted it for long enough.
-    fn let_go_if_idle(
-        &self,
-        key: &(StreamName, AudioTarget),
-        broadcast: &Broadcast,
-        lease: &Lease,
-    ) -> bool {
-        let mut running = self.running.lock();
-        let idle = self.clock.now().micros() - lease.last_wanted.load(Ordering::Relaxed);
-        let linger = i64::try_from(self.options.linger.as_micros()).unwrap_or(i64::MAX);
-        if lease.listeners.load(Ordering::Relaxed) > 0 || idle <= linger {
-            return false;
-        }
-        running.remove(key);
-        broadcast.remove_track(&key.1.track_name());
-        true
     }
 }
 
