@@ -177,6 +177,14 @@ impl TsIngest {
                     .to_owned(),
             );
         }
+        if reason == LostReason::Continuity {
+            self.warn(
+                "ts-loss",
+                "packets of the MPEG-TS stream are missing: raise SRT's latency where the network \
+                 loses them, or mend the encoder (GStreamer's mpegtsmux needs alignment=7)"
+                    .to_owned(),
+            );
+        }
         let hit = |stream: &&mut Stream| pid.is_none_or(|pid| stream.pid == pid);
         for stream in self.streams.iter_mut().filter(hit) {
             self.counts.dropped += 1;
