@@ -2,8 +2,8 @@
 //!
 //! Not here: what the sessions of both protocols share (`super`), packets (`headwater-sfu`).
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::response::Response;
@@ -54,7 +54,7 @@ pub(super) async fn play(
         tracing::warn!(%stream, session = %id, "{warning}");
     }
     app.webrtc.insert(id, stream.clone(), "whep");
-    tokio::spawn(guard(Arc::clone(app), sfu, session, audio, answer.closed));
+    tokio::spawn(guard(Arc::clone(app), Arc::downgrade(&sfu), session, audio, answer.closed));
     request.created(stream, id, answer.sdp, &answer.etag)
 }
 
@@ -122,10 +122,11 @@ fn carried(codec: &Codec) -> bool {
     }
 }
 
-/// Keeps the session listed and counted until it is over; ends it when it is kicked.
+/// Keeps the session listed and counted until it is over; ends it when it is kicked. It must not
+/// keep the SFU from shutting down.
 async fn guard(
     app: Arc<App>,
-    sfu: Arc<Sfu>,
+    sfu: Weak<Sfu>,
     session: SessionHandle,
     _audio: Option<Sound>,
     mut closed: oneshot::Receiver<CloseReason>,
@@ -136,11 +137,15 @@ async fn guard(
     let reason = loop {
         tokio::select! {
             () = kicked.cancelled() => {
-                sfu.close(id, CloseReason::Requested).await;
+                if let Some(sfu) = sfu.upgrade() {
+                    sfu.close(id, CloseReason::Requested).await;
+                }
                 break Some(CloseReason::Requested);
             }
             reason = &mut closed => break reason.ok(),
-            _ = ticks.tick() => count(&sfu, id, &session),
+            _ = ticks.tick() => if let Some(sfu) = sfu.upgrade() {
+                count(&sfu, id, &session);
+            }
         }
     };
     app.webrtc.remove(id);

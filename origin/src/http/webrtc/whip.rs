@@ -2,7 +2,7 @@
 //!
 //! Not here: what the sessions of both protocols share (`super`), frames (`ingest::whip`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use axum::response::Response;
 use headwater_media::{SessionId, StreamName};
@@ -42,7 +42,8 @@ pub(super) async fn publish(
     for warning in &answer.warnings {
         tracing::warn!(%stream, session = %id, "{warning}");
     }
-    let guard = Guard { app: Arc::clone(app), sfu: Arc::clone(&sfu), id, closed: answer.closed };
+    let guard =
+        Guard { app: Arc::clone(app), sfu: Arc::downgrade(&sfu), id, closed: answer.closed };
     let taking = Taking { stream: stream.clone(), session, sink, sdp: answer.sdp.clone() };
     match standing {
         Standing::Free => match taking.take(app) {
@@ -81,10 +82,10 @@ impl Taking {
     }
 }
 
-/// Follows a session to its end.
+/// Follows a session to its end. It must not keep the SFU from shutting down.
 struct Guard {
     app: Arc<App>,
-    sfu: Arc<Sfu>,
+    sfu: Weak<Sfu>,
     id: SessionId,
     closed: oneshot::Receiver<CloseReason>,
 }
@@ -115,7 +116,9 @@ impl Guard {
     async fn run(mut self, ended: CancellationToken) {
         tokio::select! {
             () = ended.cancelled() => {
-                self.sfu.close(self.id, CloseReason::Requested).await;
+                if let Some(sfu) = self.sfu.upgrade() {
+                    sfu.close(self.id, CloseReason::Requested).await;
+                }
             }
             _ = &mut self.closed => {}
         }
