@@ -1,0 +1,3 @@
+//! Viewers by WHEP.
+//!
+//! Not here: LL-HLS.
