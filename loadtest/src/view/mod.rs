@@ -3,6 +3,7 @@
 //!
 //! Not here: what they see (`meter`), when they come and go (`scenario`).
 
+pub mod hls;
 pub mod whep;
 
 use std::sync::Arc;
