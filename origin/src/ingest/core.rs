@@ -7,6 +7,7 @@
 
 mod group;
 mod numbers;
+mod reorder;
 mod track;
 
 pub(crate) use numbers::Numbers;
@@ -235,20 +236,29 @@ impl StreamCore {
         track: TrackId,
         codec: Codec,
     ) -> Result<(), PushError> {
+        let n = track.0;
         let session = self.session(epoch).ok_or(PushError::NoTrack)?;
-        let track = session.tracks.get_mut(track.0).ok_or(PushError::NoTrack)?;
+        let track = session.tracks.get_mut(n).ok_or(PushError::NoTrack)?;
         if track.kind != codec.kind() {
             return Err(PushError::NoTrack);
         }
-        let track_kind = track.kind;
-        let hint = hint(&codec);
         track.configure(codec);
-        match hint {
-            Some(text) => self.warn("codec", text.into()),
-            None if track_kind == MediaKind::Video => drop(self.warnings.remove("codec")),
-            None => {}
+        if track.timeline.is_some() {
+            self.judge_codec(n);
         }
         Ok(())
+    }
+
+    /// Says what some output cannot carry of a track, once its frames have shown what it is.
+    fn judge_codec(&mut self, n: usize) {
+        let Some(track) = self.session.as_ref().and_then(|session| session.tracks.get(n)) else {
+            return;
+        };
+        match track.codec.as_ref().and_then(hint) {
+            Some(text) => self.warn("codec", text.into()),
+            None if track.kind == MediaKind::Video => drop(self.warnings.remove("codec")),
+            None => {}
+        }
     }
 
     /// Takes a frame; see [`super::Publisher::push`].
@@ -303,6 +313,7 @@ impl StreamCore {
     fn place(&mut self, n: usize, frame: Mapped, now: WallTime) {
         let Some(session) = self.session.as_mut() else { return };
         let Some(track) = session.tracks.get_mut(n) else { return };
+        track.observe(&frame);
         if track.timeline.is_none() {
             track.hold(frame);
             if !track.find_cadence(now, CADENCE_WAIT_MICROS) {
@@ -310,10 +321,17 @@ impl StreamCore {
             }
             let Some(slot) = self.slots.get_mut(track.slot) else { return };
             track.make_timeline(slot, self.options.part_target);
-            for held in std::mem::take(&mut track.held) {
-                self.route(n, held);
+            track.decide_codec();
+            let held = std::mem::take(&mut track.held);
+            self.judge_codec(n);
+            for frame in held {
+                self.route(n, frame);
             }
         } else {
+            // B-frames that come later than the first ones are seen at the next keyframe.
+            if frame.keyframe && track.decide_codec() {
+                self.judge_codec(n);
+            }
             self.route(n, frame);
         }
     }

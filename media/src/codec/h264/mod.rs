@@ -73,6 +73,14 @@ impl H264Config {
         format!("avc1.{:02x}{:02x}{:02x}", self.profile, self.constraints, self.level)
     }
 
+    /// Whether the headers leave open how many frames are reordered: [`Self::reorder_frames`] is
+    /// then the most that the level allows (§E.2.1), and the stream need not reorder any.
+    #[must_use]
+    pub fn reorder_is_open(&self) -> bool {
+        let sps = self.sps.first().and_then(|set| Sps::parse(set).ok());
+        self.reorder_frames > 0 && sps.is_some_and(|sps| !sps.reorder_declared)
+    }
+
     /// The configuration of these parameter sets (NAL units without start codes); the first SPS
     /// gives profile, size and rate.
     ///

@@ -37,6 +37,8 @@ pub struct Sps {
     pub fixed_frame_rate: bool,
     /// `max_num_reorder_frames`, or what §E.2.1 infers without it.
     pub reorder_frames: u8,
+    /// `max_num_reorder_frames` was there.
+    pub reorder_declared: bool,
 }
 
 impl Sps {
@@ -87,6 +89,7 @@ impl Sps {
             frame_rate: vui.frame_rate,
             fixed_frame_rate: vui.fixed_frame_rate,
             reorder_frames: vui.reorder_frames.unwrap_or_else(inferred),
+            reorder_declared: vui.reorder_frames.is_some(),
         })
     }
 }

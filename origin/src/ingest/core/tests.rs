@@ -365,3 +365,68 @@ fn a_new_publisher_without_audio_ends_the_audio_track() {
     assert_eq!(bed.core.broadcast.tracks().len(), 1);
     assert_eq!(bed.groups("video").last().unwrap().header().epoch, bed.epoch);
 }
+
+/// H.264 Main, 640x360, without `max_num_reorder_frames`: so NVENC and phones write it.
+fn h264_without_vui() -> Codec {
+    let sps = Bytes::from_static(&[0x67, 0x4d, 0, 0x1e, 0xf4, 5, 1, 0x7f, 0xca, 0x80]);
+    let pps = Bytes::from_static(&[0x68, 0xce, 0x3c, 0x80]);
+    let config = H264Config::from_parameter_sets(vec![sps], vec![pps]).unwrap();
+    assert_eq!((config.resolution.height, config.reorder_frames), (360, 8));
+    Codec::H264(config)
+}
+
+/// A group of `count` frames from `from` on, with two B-frames between the others (I, P, B, B, P …):
+/// when they are shown and decoded.
+fn b_frames(from: i64, count: i64) -> impl Iterator<Item = (i64, i64)> {
+    (0..count).map(move |n| {
+        let shown = match n % 3 {
+            _ if n == 0 => 0,
+            1 => n + 2,
+            _ => n - 1,
+        };
+        (from + shown + 1, from + n)
+    })
+}
+
+impl Bed {
+    /// Publishes frames shown and decoded at these times, in frames of 30 fps; the first is a
+    /// keyframe.
+    fn reordered(&mut self, frames: impl Iterator<Item = (i64, i64)>) {
+        for (n, (pts, dts)) in frames.enumerate() {
+            self.now = self.now.plus_micros(33_333);
+            let time = |frames: i64| MediaTime::new(frames * FRAME, ClockRate::VIDEO);
+            let payload = Bytes::from_static(&[0; 100]);
+            let (pts, dts) = (time(pts), time(dts));
+            let frame = RawFrame { pts, dts, keyframe: n == 0, capture: None, payload };
+            self.core.push(self.epoch, self.video.unwrap(), frame, self.now).unwrap();
+        }
+    }
+
+    fn reorder_frames(&self) -> u8 {
+        let groups = self.groups("video");
+        match &groups.last().unwrap().header().config.codec {
+            Codec::H264(config) => config.reorder_frames,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn headers_that_leave_b_frames_open_are_read_by_the_frames_times() {
+    let mut bed = Bed::new(true, false);
+    bed.core.configure(bed.epoch, bed.video.unwrap(), h264_without_vui()).unwrap();
+    bed.reordered((0..30).map(|n| (n, n)));
+    assert_eq!(bed.reorder_frames(), 0, "the times are in order: WebRTC can carry it");
+    assert_eq!(bed.core.warnings(), [""; 0]);
+    // B-frames after all: seen at the next keyframe.
+    bed.reordered(b_frames(30, 30));
+    bed.reordered(b_frames(60, 30));
+    assert_eq!(bed.reorder_frames(), 8);
+    assert!(bed.core.warnings().iter().any(|text| text.contains("B-frames")));
+
+    let mut bed = Bed::new(true, false);
+    bed.core.configure(bed.epoch, bed.video.unwrap(), h264_without_vui()).unwrap();
+    bed.reordered(b_frames(0, 30));
+    assert_eq!(bed.reorder_frames(), 8, "I and P are shown after what is decoded later");
+    assert!(bed.core.warnings().iter().any(|text| text.contains("B-frames")));
+}

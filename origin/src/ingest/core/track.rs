@@ -14,6 +14,7 @@ use headwater_media::{
 };
 
 use super::HELD_FRAMES_MAX;
+use super::reorder::Reorder;
 use crate::ingest::cadence::Cadence;
 use crate::ingest::timeline::Timeline;
 
@@ -100,6 +101,10 @@ impl Slot {
 pub(super) struct SessionTrack {
     pub(super) slot: usize,
     pub(super) kind: MediaKind,
+    /// The headers as the publisher gave them.
+    said: Option<Codec>,
+    reorder: Reorder,
+    /// The headers as they are taken.
     pub(super) codec: Option<Codec>,
     /// The headers changed since the open group began.
     pub(super) codec_changed: bool,
@@ -129,6 +134,8 @@ impl SessionTrack {
         Self {
             slot,
             kind,
+            said: None,
+            reorder: Reorder::default(),
             codec: None,
             codec_changed: false,
             timeline: None,
@@ -143,7 +150,7 @@ impl SessionTrack {
     }
 
     pub(super) fn configure(&mut self, codec: Codec) {
-        if self.codec.as_ref() == Some(&codec) {
+        if self.said.as_ref() == Some(&codec) {
             return;
         }
         // A changed rate needs a timeline in its ticks: as at the session's start.
@@ -154,7 +161,29 @@ impl SessionTrack {
             self.held.clear();
         }
         self.codec_changed = true;
-        self.codec = Some(codec);
+        // Before any frame nothing is known: what the headers say holds.
+        let decided = self.timeline.is_some().then(|| self.reorder.decide(&codec));
+        self.codec = Some(decided.unwrap_or_else(|| codec.clone()));
+        self.said = Some(codec);
+    }
+
+    /// Takes note of a frame's order.
+    pub(super) fn observe(&mut self, frame: &Mapped) {
+        if self.kind == MediaKind::Video {
+            self.reorder.observe(frame.pts, frame.dts, frame.keyframe);
+        }
+    }
+
+    /// Takes the headers for what the frames have shown them to be; true when that is news.
+    pub(super) fn decide_codec(&mut self) -> bool {
+        let Some(said) = &self.said else { return false };
+        let decided = self.reorder.decide(said);
+        let news = self.codec.as_ref() != Some(&decided);
+        if news {
+            self.codec = Some(decided);
+            self.codec_changed = true;
+        }
+        news
     }
 
     /// Ticks a second, once the codec is known.
