@@ -148,13 +148,14 @@ impl StreamCore {
             let length = open.end().since(open.header().start).micros();
             track.lengths = [track.lengths[1], Some(open.len())];
             self.target.observe(length);
-            // By the publisher's own times, which the timeline only follows.
-            let first = open.frame(0).map_or(frame.pts, |first| first.pts.ticks());
-            let passed = (open.len(), frame.pts.saturating_sub(first));
+            // By the publisher's own decoding times: the timeline only follows them, and those of
+            // presentation are out of order where a group was cut between B-frames.
+            let passed = (open.len(), frame.dts.saturating_sub(track.group_dts));
             if track.kind == MediaKind::Video {
                 track.correct_cadence(slot, passed, self.options.part_target);
             }
         }
+        track.group_dts = frame.dts;
         let expected = track.lengths[1].filter(|_| track.lengths[0] == track.lengths[1]);
         let Some(rate) = track.rate() else { return };
         let at = MediaTime::new(frame.pts, rate).micros();

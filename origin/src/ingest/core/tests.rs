@@ -430,3 +430,23 @@ fn headers_that_leave_b_frames_open_are_read_by_the_frames_times() {
     assert_eq!(bed.reorder_frames(), 8, "I and P are shown after what is decoded later");
     assert!(bed.core.warnings().iter().any(|text| text.contains("B-frames")));
 }
+
+#[test]
+fn a_group_cut_between_b_frames_does_not_change_the_cadence() {
+    let mut bed = Bed::new(true, false);
+    // Groups of a second settle the target duration; then come groups of two, which are cut.
+    bed.run(0, 120, 30);
+    bed.core.leave(bed.epoch);
+    bed.begin(true, false);
+    for group in 0..10 {
+        bed.reordered(b_frames(1_000 + group * 60, 60));
+    }
+    let groups = bed.groups("video");
+    let second = groups.iter().filter(|group| group.header().discontinuity.0 == 1);
+    let parts: Vec<_> = second.map(|group| group.header().config.parts).collect();
+    assert!(parts.len() >= 18, "the groups are cut");
+    assert!(parts.iter().all(|plan| *plan == parts[0]), "{parts:?}");
+    for frame in groups.iter().flat_map(|group| (0..group.len()).filter_map(|n| group.frame(n))) {
+        assert_eq!(frame.duration.ticks(), FRAME);
+    }
+}

@@ -117,6 +117,8 @@ pub(super) struct SessionTrack {
     pub(super) cut: Option<Cut>,
     /// Whether this session has begun a group.
     pub(super) begun: bool,
+    /// Where the publisher had the newest group's first frame, in decoding time.
+    pub(super) group_dts: i64,
     /// Frames in the last two groups.
     pub(super) lengths: [Option<u32>; 2],
     pub(super) last_keyframe: Option<WallTime>,
@@ -144,6 +146,7 @@ impl SessionTrack {
             held: VecDeque::new(),
             cut: None,
             begun: false,
+            group_dts: 0,
             lengths: [None; 2],
             last_keyframe: None,
         }
