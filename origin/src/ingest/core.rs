@@ -43,6 +43,8 @@ pub(crate) struct StreamCore {
     options: IngestOptions,
     /// Wall-clock time of the broadcast timeline's zero.
     zero: Option<WallTime>,
+    /// By how much the last publisher's drift has moved that clock, in microseconds.
+    slew: i64,
     epoch: Epoch,
     numbers: Numbers,
     target: TargetDuration,
@@ -99,6 +101,7 @@ impl StreamCore {
             broadcast,
             options,
             zero: None,
+            slew: 0,
             epoch: numbers.epoch,
             numbers,
             target: TargetDuration::default(),
@@ -141,11 +144,12 @@ impl StreamCore {
         self.epoch = self.numbers.epoch;
         self.warnings.clear();
         let zero = *self.zero.get_or_insert_with(|| SourceClock::zero_for(now));
+        self.keep_slew();
         self.session = Some(Session {
             id,
             since: now,
             heard: now,
-            clock: SourceClock::new(zero),
+            clock: SourceClock::new(zero, self.slew),
             tracks: Vec::new(),
             leader: None,
             newest: None,
@@ -158,11 +162,17 @@ impl StreamCore {
         self.epoch
     }
 
+    fn keep_slew(&mut self) {
+        self.slew = self.session.as_ref().map_or(self.slew, |session| session.clock.slew());
+    }
+
     /// The publisher of `epoch` is gone: open groups end, so that all that came can be played.
     pub(crate) fn leave(&mut self, epoch: Epoch) -> bool {
-        if self.epoch != epoch || self.session.take().is_none() {
+        if self.epoch != epoch || self.session.is_none() {
             return false;
         }
+        self.keep_slew();
+        self.session = None;
         for slot in &mut self.slots {
             slot.writer.end_group();
         }

@@ -70,6 +70,8 @@ struct Drift {
     window_start: Option<WallTime>,
     least: i64,
     first: Option<i64>,
+    /// The slew at the session's start.
+    base: i64,
     slew: i64,
 }
 
@@ -79,9 +81,17 @@ impl SourceClock {
         first_arrival.plus_micros(-HEAD_ROOM_MICROS)
     }
 
-    pub(super) fn new(zero: WallTime) -> Self {
-        let drift = Drift { window_start: None, least: i64::MAX, first: None, slew: 0 };
+    /// The mapping of a session that begins after one whose clock had been slewed by `slew`
+    /// microseconds (0 for the first one).
+    pub(super) fn new(zero: WallTime, slew: i64) -> Self {
+        let drift = Drift { window_start: None, least: i64::MAX, first: None, base: slew, slew };
         Self { zero, tracks: Vec::new(), jumps: VecDeque::new(), drift }
+    }
+
+    /// By how many microseconds the wall clock of the timeline has been moved, for the session
+    /// that follows.
+    pub(super) fn slew(&self) -> i64 {
+        self.drift.slew
     }
 
     pub(super) fn add_track(&mut self, kind: MediaKind) {
@@ -117,7 +127,7 @@ impl SourceClock {
                     || (step > JUMP_AHEAD_MICROS && ahead > JUMP_AHEAD_MICROS)
                 {
                     self.count_jump(now)?;
-                    self.offset_after_jump(track, stamp)
+                    self.offset_after_jump(track, stamp, floor)
                 } else if step <= 0 && clock.kind == Some(MediaKind::Audio) {
                     return Ok(Verdict::Drop("late"));
                 } else {
@@ -140,7 +150,7 @@ impl SourceClock {
 
     /// The first track's first frame is put where its arrival says, after all that is taken; the
     /// others share its mapping, so that lip sync is the publisher's.
-    fn first_offset(&self, stamp: Stamp, floor: i64) -> i64 {
+    fn first_offset(&mut self, stamp: Stamp, floor: i64) -> i64 {
         let shared = self.tracks.iter().find_map(|track| {
             let (offset, last) = (track.offset?, track.last?);
             // A track that begins far from the others has a timeline of its own.
@@ -150,19 +160,26 @@ impl SourceClock {
         });
         shared.unwrap_or_else(|| {
             let arrival = stamp.arrival.micros_since(self.zero);
+            if arrival > floor && self.tracks.iter().all(|track| track.last.is_none()) {
+                // The timeline has a gap here, after which its clock is right again.
+                (self.drift.base, self.drift.slew) = (0, 0);
+            }
             arrival.max(floor) - stamp.pts.min(stamp.dts)
         })
     }
 
-    /// Where another track has jumped to already, or else where the arrival says.
-    fn offset_after_jump(&self, track: usize, stamp: Stamp) -> i64 {
+    /// Where another track has jumped to already, or else where the arrival says: by the clock of
+    /// the timeline, which a publisher of hours has moved away from ours, and never before what
+    /// is taken.
+    fn offset_after_jump(&self, track: usize, stamp: Stamp, floor: i64) -> i64 {
         metrics::counter!("headwater_ingest_mended_total", "reason" => "jump").increment(1);
-        let arrival = stamp.arrival.micros_since(self.zero);
+        let arrival = stamp.arrival.micros_since(self.zero) - self.drift.slew;
+        let target = arrival.max(floor);
         let others = self.tracks.iter().enumerate().filter(|(n, _)| *n != track);
         let along = others
             .filter_map(|(_, other)| other.offset)
-            .find(|offset| (stamp.dts + offset - arrival).abs() <= SAME_JUMP_MICROS);
-        along.unwrap_or(arrival - stamp.dts)
+            .find(|offset| (stamp.dts + offset - target).abs() <= SAME_JUMP_MICROS);
+        along.unwrap_or(target - stamp.dts)
     }
 
     fn count_jump(&mut self, now: WallTime) -> Result<(), PushError> {
@@ -188,7 +205,7 @@ impl Drift {
             return;
         }
         let first = *self.first.get_or_insert(self.least);
-        let wanted = self.least - first;
+        let wanted = self.base + self.least - first;
         self.slew += (wanted - self.slew).clamp(-SLEW_STEP_MAX_MICROS, SLEW_STEP_MAX_MICROS);
         (self.window_start, self.least) = (Some(now), i64::MAX);
     }
@@ -203,20 +220,21 @@ mod tests {
     struct Bed {
         clock: SourceClock,
         now: WallTime,
+        floor: i64,
     }
 
     fn bed() -> Bed {
         let now = WallTime(1_000_000_000);
-        let mut clock = SourceClock::new(SourceClock::zero_for(now));
+        let mut clock = SourceClock::new(SourceClock::zero_for(now), 0);
         clock.add_track(MediaKind::Video);
         clock.add_track(MediaKind::Audio);
-        Bed { clock, now }
+        Bed { clock, now, floor: 0 }
     }
 
     impl Bed {
         /// Where on the broadcast's timeline the frame went, or why it was dropped.
         fn at(&mut self, track: usize, stamp: i64) -> Result<Result<i64, &'static str>, PushError> {
-            let verdict = self.clock.judge(track, stamp, stamp, self.now, 0)?;
+            let verdict = self.clock.judge(track, stamp, stamp, self.now, self.floor)?;
             Ok(match verdict {
                 Verdict::Take(offset) => Ok(stamp + offset),
                 Verdict::Drop(reason) => Err(reason),
@@ -297,5 +315,45 @@ mod tests {
         }
         let behind = bed.now.micros_since(last);
         assert!((0..100_000).contains(&behind), "{behind} µs behind after ten minutes");
+    }
+
+    /// Twelve minutes of a publisher whose clock is fast (or slow) by a thousandth.
+    fn drifted(parts: i64) -> Bed {
+        let mut bed = bed();
+        for n in 0..60 * 30 * 12 {
+            let at = bed.at(0, n * FRAME).unwrap().unwrap();
+            bed.floor = at + FRAME;
+            bed.later(FRAME + FRAME / parts);
+        }
+        bed
+    }
+
+    #[test]
+    fn a_jump_of_a_publisher_that_drifted_leaves_neither_a_gap_nor_an_overlap() {
+        for parts in [1_000, -1_000] {
+            let mut bed = drifted(parts);
+            let after = bed.at(0, 95_443_717_688).unwrap().unwrap();
+            let gap = after - bed.floor;
+            assert!((0..150_000).contains(&gap), "{gap} µs between the frames ({parts})");
+            let behind = bed.now.micros_since(bed.clock.wall(after));
+            assert!(behind.abs() < 150_000, "the wall clock is {behind} µs off ({parts})");
+        }
+    }
+
+    #[test]
+    fn a_publisher_that_follows_one_that_drifted_is_told_the_right_time() {
+        for parts in [1_000, -1_000] {
+            let mut bed = drifted(parts);
+            bed.clock = SourceClock::new(bed.clock.zero, bed.clock.slew());
+            bed.clock.add_track(MediaKind::Video);
+            let at = bed.at(0, 0).unwrap().unwrap();
+            assert!(at >= bed.floor);
+            for n in 1..60 * 30 {
+                bed.later(FRAME);
+                let at = bed.at(0, n * FRAME).unwrap().unwrap();
+                let behind = bed.now.micros_since(bed.clock.wall(at));
+                assert!(behind.abs() < 150_000, "the wall clock is {behind} µs off ({parts})");
+            }
+        }
     }
 }
