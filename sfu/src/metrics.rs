@@ -2,7 +2,7 @@
 //!
 //! Not here: per-session counters (`stats`), the exporter (the node).
 
-use metrics::{counter, gauge};
+use metrics::{Counter, counter, gauge};
 
 use crate::error::CloseReason;
 use crate::stats::{DropReason, SessionKind};
@@ -37,10 +37,33 @@ pub(crate) fn received(packets: u64, bytes: u64) {
     counter!("headwater_webrtc_received_bytes_total").increment(bytes);
 }
 
-pub(crate) fn sent(packets: u64, bytes: u64, calls: u64) {
-    counter!("headwater_webrtc_packets_sent_total").increment(packets);
-    counter!("headwater_webrtc_sent_bytes_total").increment(bytes);
-    counter!("headwater_webrtc_send_calls_total").increment(calls);
+/// Counters of what a worker sends, looked up once.
+pub(crate) struct Sent {
+    packets: Counter,
+    bytes: Counter,
+    calls: Counter,
+}
+
+impl Sent {
+    pub(crate) fn new() -> Self {
+        Self {
+            packets: counter!("headwater_webrtc_packets_sent_total"),
+            bytes: counter!("headwater_webrtc_sent_bytes_total"),
+            calls: counter!("headwater_webrtc_send_calls_total"),
+        }
+    }
+
+    pub(crate) fn count(&self, packets: u64, bytes: u64, calls: u64) {
+        self.packets.increment(packets);
+        self.bytes.increment(bytes);
+        self.calls.increment(calls);
+    }
+}
+
+pub(crate) fn resent(packets: u64) {
+    if packets > 0 {
+        counter!("headwater_webrtc_packets_resent_total").increment(packets);
+    }
 }
 
 pub(crate) fn stray(reason: &'static str, count: u64) {

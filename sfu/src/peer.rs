@@ -1,9 +1,11 @@
 //! One WebRTC peer as a state machine around str0m: bytes and time in, datagrams out.
 //!
-//! Keeps str0m's contract: one mutation, then its output drained to the next timeout.
+//! Keeps str0m's contract: one mutation, then its output drained to the next timeout. A viewer's
+//! media and reports do not come from str0m but from `egress`, under the keys of str0m's
+//! handshake, on the way that str0m's ICE has chosen.
 //! Not here: what publishers and viewers do with media (`publisher`, `viewer`), sockets (`worker`).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,11 +15,12 @@ use str0m::change::SdpOffer;
 use str0m::config::{CryptoProvider, DtlsCert};
 use str0m::format::{Codec, FormatParams};
 use str0m::media::Frequency;
-use str0m::net::{DatagramSend, Protocol, Receive};
-use str0m::rtp::Extension;
+use str0m::net::{DatagramSend, Protocol, Receive, Transmit};
+use str0m::rtp::{Extension, RawPacket};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
 use crate::config::SfuConfig;
+use crate::egress::{Path, Runs, keys};
 use crate::error::{CloseReason, SfuError};
 use crate::publisher::Publisher;
 use crate::sdp::{self, Fragment, Offer};
@@ -50,11 +53,26 @@ impl Now {
     }
 }
 
-/// A datagram (or TCP frame) to be sent.
+/// First bytes of SRTP and SRTCP packets (RFC 7983 §7).
+const SRTP_FIRST_BYTES: std::ops::RangeInclusive<u8> = 128..=191;
+/// First bytes of STUN messages.
+const STUN_FIRST_BYTES: std::ops::RangeInclusive<u8> = 0..=3;
+
+/// A datagram (or TCP frame) that the engine sends.
 pub(crate) struct Outgoing {
     pub(crate) tcp: bool,
     pub(crate) destination: SocketAddr,
     pub(crate) contents: DatagramSend,
+}
+
+/// Where a peer puts what is to leave.
+pub(crate) struct Out<'a> {
+    /// What the engine sends.
+    pub(crate) engine: Vec<Outgoing>,
+    /// A viewer's media and reports.
+    pub(crate) runs: &'a mut Runs,
+    /// From which of our addresses a peer's address is answered.
+    pub(crate) from: &'a dyn Fn(bool, SocketAddr) -> Option<IpAddr>,
 }
 
 /// What all peers of a worker share.
@@ -69,7 +87,7 @@ impl Engine {
     /// # Errors
     /// [`SfuError::Start`] when no certificate can be made.
     pub(crate) fn new() -> Result<Self, SfuError> {
-        let crypto = Arc::new(str0m::crypto::from_feature_flags());
+        let crypto = Arc::new(keys::provider());
         let certificate = crypto
             .dtls_provider
             .generate_certificate()
@@ -77,6 +95,7 @@ impl Engine {
         Ok(Self { crypto, certificate })
     }
 
+    /// What publishers and viewers have in common.
     fn base(&self) -> RtcConfig {
         let mut config = RtcConfig::new()
             .set_crypto_provider(Arc::clone(&self.crypto))
@@ -102,6 +121,17 @@ impl Engine {
         config.codec_config().add_config(111.into(), None, Codec::Opus, rate, Some(2), stereo);
         config
     }
+
+    /// Viewers: packets are ours, and so are the answers to what viewers report. They are asked
+    /// for no feedback that nobody reads (transport-wide congestion control).
+    fn viewers(&self) -> RtcConfig {
+        self.base()
+            .set_rtp_mode(true)
+            .enable_raw_packets(true)
+            .clear_extension_map()
+            .set_extension(4, Extension::RtpMid)
+            .set_extension(12, Extension::PlayoutDelay)
+    }
 }
 
 /// What a peer is for.
@@ -123,7 +153,10 @@ enum State {
 /// One WebRTC peer.
 pub(crate) struct Peer {
     rtc: Rtc,
+    crypto: Arc<CryptoProvider>,
     role: Role,
+    /// The way to the peer that ICE has chosen: over TCP or not, and its address.
+    path: Option<(bool, SocketAddr)>,
     counters: Arc<SessionCounters>,
     offer: Offer,
     etag: String,
@@ -177,8 +210,11 @@ impl Peer {
         counters: Arc<SessionCounters>,
         now: Now,
     ) -> Result<Made, SfuError> {
-        let rtp_mode = matches!(role, Role::Viewer(_));
-        let mut rtc = engine.base().set_rtp_mode(rtp_mode).build(now.instant);
+        let engine_config = match role {
+            Role::Publisher(_) => engine.base(),
+            Role::Viewer(_) => engine.viewers(),
+        };
+        let mut rtc = engine_config.build(now.instant);
         for address in candidates {
             let udp = Candidate::host(*address, "udp").ok();
             let tcp = config.tcp.then(|| tcp_candidate(*address)).flatten();
@@ -188,7 +224,9 @@ impl Peer {
         }
         let mut peer = Self {
             rtc,
+            crypto: Arc::clone(&engine.crypto),
             role,
+            path: None,
             counters,
             offer,
             etag: String::new(),
@@ -199,9 +237,6 @@ impl Peer {
             totals: Totals::default(),
         };
         let sdp = peer.answer()?;
-        if let Role::Viewer(viewer) = &peer.role {
-            viewer.prepare(&mut peer.rtc);
-        }
         Ok(Made { peer, sdp })
     }
 
@@ -249,7 +284,7 @@ impl Peer {
         &mut self,
         fragment: &Fragment,
         now: Now,
-        out: &mut Vec<Outgoing>,
+        out: &mut Out<'_>,
     ) -> Result<Option<String>, SfuError> {
         if self.offer.credentials() == (fragment.ufrag.as_str(), fragment.password.as_str()) {
             return Ok(None);
@@ -268,7 +303,7 @@ impl Peer {
         source: SocketAddr,
         local: SocketAddr,
         data: &[u8],
-        out: &mut Vec<Outgoing>,
+        out: &mut Out<'_>,
     ) {
         let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
         let Ok(receive) = Receive::new(protocol, source, local, data) else { return };
@@ -276,10 +311,24 @@ impl Peer {
         self.counters.bytes_in.fetch_add(data.len() as u64, Ordering::Relaxed);
         self.last_heard = now.instant;
         self.input(Input::Receive(now.instant, receive), now, out);
+        let check = data.first().is_some_and(|first| STUN_FIRST_BYTES.contains(first));
+        if check && self.path.is_some_and(|path| path != (tcp, source)) {
+            self.look_for_path(now, out);
+        }
+        self.pump(now, out);
+    }
+
+    /// After a check from another address than the one in use: has ICE chosen another way?
+    fn look_for_path(&mut self, now: Now, out: &mut Out<'_>) {
+        if let Role::Viewer(viewer) = &mut self.role
+            && viewer.probe_path(&mut self.rtc, now)
+        {
+            self.input(Input::Timeout(now.instant), now, out);
+        }
     }
 
     /// Does what is due.
-    pub(crate) fn timeout(&mut self, now: Now, out: &mut Vec<Outgoing>) {
+    pub(crate) fn timeout(&mut self, now: Now, out: &mut Out<'_>) {
         match self.state {
             State::HalfOpen { until } if until <= now.instant => {
                 self.close(CloseReason::HandshakeTimeout, now, out);
@@ -291,40 +340,40 @@ impl Peer {
             }
             _ => {}
         }
-        self.input(Input::Timeout(now.instant), now, out);
-        let verdict = match &mut self.role {
-            Role::Publisher(publisher) => publisher.timeout(&mut self.rtc, now),
-            Role::Viewer(viewer) => viewer.timeout(&mut self.rtc, now),
-        };
-        self.settle(verdict, now, out);
-    }
-
-    /// After a role changed the engine: lets time pass there, so that what was written leaves,
-    /// and drains it.
-    pub(crate) fn settle(
-        &mut self,
-        verdict: Result<bool, CloseReason>,
-        now: Now,
-        out: &mut Vec<Outgoing>,
-    ) {
-        match verdict {
-            Ok(false) => {}
-            Ok(true) => self.input(Input::Timeout(now.instant), now, out),
-            Err(reason) => self.close(reason, now, out),
+        if self.rtc_deadline <= now.instant {
+            self.input(Input::Timeout(now.instant), now, out);
         }
+        if let Role::Publisher(publisher) = &mut self.role {
+            match publisher.timeout(&mut self.rtc, now) {
+                Ok(false) => {}
+                // Lets time pass in the engine, so that what was written leaves.
+                Ok(true) => self.input(Input::Timeout(now.instant), now, out),
+                Err(reason) => self.close(reason, now, out),
+            }
+        }
+        self.pump(now, out);
     }
 
     /// Gives a viewer's session something and lets it write.
-    pub(crate) fn feed(
-        &mut self,
-        now: Now,
-        out: &mut Vec<Outgoing>,
-        give: impl FnOnce(&mut Viewer),
-    ) {
+    pub(crate) fn feed(&mut self, now: Now, out: &mut Out<'_>, give: impl FnOnce(&mut Viewer)) {
         let Role::Viewer(viewer) = &mut self.role else { return };
         give(viewer);
-        let verdict = viewer.pump(&mut self.rtc, now);
-        self.settle(verdict, now, out);
+        self.pump(now, out);
+    }
+
+    /// Lets a viewer's session write what may leave now.
+    fn pump(&mut self, now: Now, out: &mut Out<'_>) {
+        let Some(path) = self.media_path(out) else { return };
+        let Role::Viewer(viewer) = &mut self.role else { return };
+        if let Err(reason) = viewer.pump(&self.rtc, path, out.runs, now) {
+            self.close(reason, now, out);
+        }
+    }
+
+    /// The way that media takes, while the session is on.
+    fn media_path(&self, out: &Out<'_>) -> Option<Path> {
+        let (tcp, destination) = self.path.filter(|_| self.state == State::Connected)?;
+        Some(Path { tcp, destination, from: (out.from)(tcp, destination) })
     }
 
     /// Whether a viewer has just connected and wants its backlog.
@@ -335,7 +384,7 @@ impl Peer {
         }
     }
 
-    fn input(&mut self, input: Input<'_>, now: Now, out: &mut Vec<Outgoing>) {
+    fn input(&mut self, input: Input<'_>, now: Now, out: &mut Out<'_>) {
         if let Err(error) = self.rtc.handle_input(input) {
             // A single bad packet is not the end of a session; a dead engine is noticed below.
             tracing::debug!(%error, "the engine refused an input");
@@ -343,8 +392,7 @@ impl Peer {
         self.drain(now, out);
     }
 
-    fn drain(&mut self, now: Now, out: &mut Vec<Outgoing>) {
-        let first = out.len();
+    fn drain(&mut self, now: Now, out: &mut Out<'_>) {
         let mut verdict = Ok(());
         loop {
             match self.rtc.poll_output() {
@@ -352,11 +400,7 @@ impl Peer {
                     self.rtc_deadline = at;
                     break;
                 }
-                Ok(Output::Transmit(transmit)) => out.push(Outgoing {
-                    tcp: transmit.proto != Protocol::Udp,
-                    destination: transmit.destination,
-                    contents: transmit.contents,
-                }),
+                Ok(Output::Transmit(transmit)) => self.transmit(transmit, out),
                 Ok(Output::Event(event)) => {
                     let result = self.event(event, now);
                     verdict = verdict.and(result);
@@ -367,10 +411,6 @@ impl Peer {
                 }
             }
         }
-        let sent = out.get(first..).unwrap_or_default();
-        let bytes: usize = sent.iter().map(|outgoing| outgoing.contents.len()).sum();
-        self.counters.packets_out.fetch_add(sent.len() as u64, Ordering::Relaxed);
-        self.counters.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
         match verdict {
             Err(reason) => self.close(reason, now, out),
             Ok(()) if !self.rtc.is_alive() => self.finish(CloseReason::PeerClosed),
@@ -378,17 +418,38 @@ impl Peer {
         }
     }
 
+    /// Passes on what the engine sends, but for a viewer's SRTP, which is ours.
+    fn transmit(&mut self, transmit: Transmit, out: &mut Out<'_>) {
+        let first = transmit.contents.first().copied().unwrap_or_default();
+        let way = (transmit.proto != Protocol::Udp, transmit.destination);
+        // Checks are answered whence they came; all else takes the way that ICE has chosen.
+        if !STUN_FIRST_BYTES.contains(&first) {
+            self.path = Some(way);
+        }
+        if matches!(self.role, Role::Viewer(_)) && SRTP_FIRST_BYTES.contains(&first) {
+            return;
+        }
+        self.counters.packets_out.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_out.fetch_add(transmit.contents.len() as u64, Ordering::Relaxed);
+        let (tcp, destination) = way;
+        out.engine.push(Outgoing { tcp, destination, contents: transmit.contents });
+    }
+
     fn event(&mut self, event: Event, now: Now) -> Result<(), CloseReason> {
         match &event {
             Event::Connected if self.is_half_open() => {
                 self.state = State::Connected;
                 self.counters.connected.store(1, Ordering::Relaxed);
+                let keys = keys::take();
+                if let Role::Viewer(viewer) = &mut self.role {
+                    viewer.connected(&mut self.rtc, &self.crypto, keys.as_ref())?;
+                }
             }
             Event::Closed => return Err(CloseReason::PeerClosed),
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
                 tracing::debug!("ICE lost its last pair");
             }
-            Event::PeerStats(stats) => {
+            Event::PeerStats(stats) if self.kind() == SessionKind::Publisher => {
                 let loss = stats.egress_loss_fraction.or(stats.ingress_loss_fraction);
                 if let Some(loss) = loss {
                     let per_mille = (loss.clamp(0.0, 1.0) * 1_000.0) as u32;
@@ -403,9 +464,6 @@ impl Peer {
                 let track = format!("{}{:?}", stats.mid, stats.rid);
                 self.count(track, stats.nacks, stats.plis + stats.firs);
             }
-            Event::MediaEgressStats(stats) => {
-                self.count(stats.mid.to_string(), stats.nacks, stats.plis + stats.firs);
-            }
             _ => {}
         }
         match &mut self.role {
@@ -413,7 +471,11 @@ impl Peer {
                 publisher.event(&mut self.rtc, event, &self.counters, now)
             }
             Role::Viewer(viewer) => {
-                viewer.event(&event);
+                if let Event::RawPacket(packet) = &event
+                    && let RawPacket::RtcpRx(feedback) = &**packet
+                {
+                    viewer.feedback(feedback, now);
+                }
                 Ok(())
             }
         }
@@ -427,19 +489,20 @@ impl Peer {
     }
 
     /// Says goodbye (RTCP BYE, DTLS close) and ends the session.
-    pub(crate) fn close(&mut self, reason: CloseReason, now: Now, out: &mut Vec<Outgoing>) {
+    pub(crate) fn close(&mut self, reason: CloseReason, now: Now, out: &mut Out<'_>) {
         if self.closed().is_some() {
             return;
+        }
+        if let Some(path) = self.media_path(out)
+            && let Role::Viewer(viewer) = &mut self.role
+        {
+            viewer.goodbye(path, out.runs);
         }
         self.finish(reason);
         if self.rtc.close().is_ok() && self.rtc.handle_input(Input::Timeout(now.instant)).is_ok() {
             while let Ok(output) = self.rtc.poll_output() {
                 match output {
-                    Output::Transmit(transmit) => out.push(Outgoing {
-                        tcp: transmit.proto != Protocol::Udp,
-                        destination: transmit.destination,
-                        contents: transmit.contents,
-                    }),
+                    Output::Transmit(transmit) => self.transmit(transmit, out),
                     Output::Event(_) => {}
                     Output::Timeout(_) => break,
                 }

@@ -19,11 +19,12 @@ use tokio::sync::oneshot;
 
 use crate::config::SfuConfig;
 use crate::demux::binding_ufrag;
+use crate::egress::{Path, Runs};
 use crate::error::{CloseReason, SfuError};
 use crate::fanout::Feeds;
 use crate::frames::{PlayTracks, PublisherSink};
 use crate::metrics;
-use crate::peer::{Engine, Made, Now, Outgoing, Peer, Role};
+use crate::peer::{Engine, Made, Now, Out, Outgoing, Peer, Role};
 use crate::publisher::Publisher;
 use crate::sdp::{self, Fragment, Offer};
 use crate::shared::{Listed, Shared};
@@ -70,12 +71,6 @@ struct Slot {
     video: Option<usize>,
 }
 
-/// What waits to leave, with the address it leaves from.
-pub(crate) struct Departure {
-    pub(crate) outgoing: Outgoing,
-    pub(crate) from: Option<IpAddr>,
-}
-
 /// Datagrams that belong to nobody, counted until the worker reports them.
 #[derive(Default)]
 pub(crate) struct Strays {
@@ -100,7 +95,8 @@ pub(crate) struct Shard {
     /// Seeds first sequence numbers.
     hasher: RandomState,
     pub(crate) feeds: Feeds,
-    pub(crate) departures: Vec<Departure>,
+    /// What is to leave.
+    pub(crate) runs: Runs,
     /// TCP peers whose session is over.
     pub(crate) hangups: Vec<SocketAddr>,
     pub(crate) strays: Strays,
@@ -128,7 +124,7 @@ impl Shard {
             timers: BinaryHeap::new(),
             hasher: RandomState::new(),
             feeds: Feeds::default(),
-            departures: Vec::new(),
+            runs: Runs::default(),
             hangups: Vec::new(),
             strays: Strays::default(),
         }
@@ -175,7 +171,8 @@ impl Shard {
         let subscribed: Vec<_> = outlets.iter().map(|(track, _)| track.clone()).collect();
         let counters = Arc::<SessionCounters>::default();
         let seed = self.hasher.hash_one((session, self.next_key));
-        let viewer = Viewer::new(&self.config, outlets, seed, now, Arc::clone(&counters));
+        let viewer =
+            Viewer::new(Arc::clone(&self.config), outlets, seed, now, Arc::clone(&counters));
         let role = Role::Viewer(Box::new(viewer));
         let (key, accepted) = self.accept(offer, role, session, counters, now)?;
         let video = subscribed.iter().position(|track| track.kind() == MediaKind::Video);
@@ -257,11 +254,14 @@ impl Shard {
         key: Key,
         now: Now,
         local: Option<IpAddr>,
-        work: impl FnOnce(&mut Peer, &mut Vec<Outgoing>) -> R,
+        work: impl FnOnce(&mut Peer, &mut Out<'_>) -> R,
     ) -> Option<R> {
         let slot = self.slots.get_mut(&key)?;
-        let mut out = Vec::new();
+        let routes = &self.routes;
+        let from = |tcp, peer| routes.get(&(tcp, peer)).and_then(|route| route.local);
+        let mut out = Out { engine: Vec::new(), runs: &mut self.runs, from: &from };
         let result = catch_unwind(AssertUnwindSafe(|| work(&mut slot.peer, &mut out)));
+        let out = out.engine;
         let result = match result {
             Ok(result) => Some(result),
             Err(_) => {
@@ -296,7 +296,8 @@ impl Shard {
             if known.is_none_or(|route| route.key != key || route.local != from) {
                 self.routes.insert(path, Route { key, local: from });
             }
-            self.departures.push(Departure { outgoing, from });
+            let (tcp, destination) = path;
+            self.runs.push(Path { tcp, destination, from }, &outgoing.contents);
         }
     }
 

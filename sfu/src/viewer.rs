@@ -4,53 +4,38 @@
 //! get time stamps a millisecond apart, ending at the newest frame's own: the player decodes
 //! them as fast as it can and shows the present, instead of playing the past at normal speed.
 //! Sound starts with the present.
-//! Not here: reading the bus (`fanout`), payloads (`packetize`), sending (`batch`).
+//! Not here: reading the bus (`fanout`), payloads (`packetize`), packets (`egress`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use headwater_media::bus::FrameRef;
-use headwater_media::codec::Codec;
-use headwater_media::{ClockRate, MediaKind, Track, TrackConfig, WallTime};
-use str0m::media::{MediaTime, Mid, Pt};
-use str0m::rtp::{ExtensionValues, RtpWrite};
-use str0m::{Event, Rtc};
+use headwater_media::{Track, WallTime};
+use str0m::Rtc;
+use str0m::crypto::CryptoProvider;
+use str0m::rtp::RtpWrite;
+use str0m::rtp::rtcp::Rtcp;
 
 use crate::config::SfuConfig;
+use crate::egress::keys::SrtpKeys;
+use crate::egress::stream::{Egress, FrameOut, Sent};
+use crate::egress::{Path, Runs, Sealer, rtcp};
 use crate::error::CloseReason;
 use crate::metrics;
-use crate::outclock::{Origin, OutClock};
+use crate::outclock::Origin;
+use crate::outlet::Outlet;
+use crate::pace::Pace;
 use crate::packetize::Packets;
 use crate::peer::Now;
-use crate::sdp;
-use crate::stats::{DropReason, SessionCounters};
+use crate::stats::{DropReason, SessionCounters, SessionKind};
 
-/// Bytes a second that leave towards one viewer: above any stream's rate, so that only the start
-/// and large keyframes are spread out, which overflow queues on the way otherwise.
-const PACE_BYTES_PER_SECOND: u64 = 12_500_000;
-/// Bytes that may leave at once: browsers' sockets hold 64 KiB.
-const PACE_BURST_BYTES: u64 = 40 << 10;
-/// Bytes that must have gathered until more leave, for a millisecond or so: packets go in batches.
-const PACE_QUANTUM_BYTES: u64 = 12 << 10;
-/// Headers of a packet: IP, UDP, RTP with extensions, and the authentication tag.
-const PACKET_OVERHEAD_BYTES: usize = 80;
 /// Distance of backlog frames' time stamps.
 const BACKLOG_STEP_MICROS: i64 = 1_000;
 
-/// One of the viewer's tracks.
-struct Outlet {
-    track: Track,
-    mid: Mid,
-    clock: OutClock,
-    sequence: u64,
-    /// The configuration last seen, and the payload type it is sent with.
-    config: Option<(Arc<TrackConfig>, Option<Pt>)>,
-    /// Frames are no use until a keyframe comes.
-    waits_for_keyframe: bool,
-    ended: bool,
-}
+/// Sequence numbers that wait to be sent again; what is asked for beyond is asked for again.
+const RESENDS_MAX: usize = 512;
 
 struct Queued {
     outlet: usize,
@@ -66,13 +51,15 @@ struct Queued {
 
 /// A viewer's session.
 pub(crate) struct Viewer {
+    config: Arc<SfuConfig>,
     outlets: Vec<Outlet>,
     queue: VecDeque<Queued>,
-    queue_max: usize,
-    rtx: (usize, Duration, f32),
+    /// SSRCs and sequence numbers that the viewer missed.
+    missed: Vec<(u32, u16)>,
     origin: Origin,
     pace: Pace,
-    connected: bool,
+    /// There once the viewer is connected.
+    sealer: Option<Sealer>,
     /// Connected, and the backlog has not been given yet.
     wants_start: bool,
     counters: Arc<SessionCounters>,
@@ -81,60 +68,98 @@ pub(crate) struct Viewer {
 impl Viewer {
     /// A viewer of tracks by the mids of their m-lines.
     pub(crate) fn new(
-        config: &SfuConfig,
+        config: Arc<SfuConfig>,
         tracks: Vec<(Track, String)>,
         seed: u64,
         now: Now,
         counters: Arc<SessionCounters>,
     ) -> Self {
-        let outlets = tracks.into_iter().enumerate().map(|(index, (track, mid))| Outlet {
-            clock: OutClock::new(match track.kind() {
-                MediaKind::Video => ClockRate::VIDEO,
-                MediaKind::Audio => ClockRate::OPUS,
-            }),
-            waits_for_keyframe: track.kind() == MediaKind::Video,
-            track,
-            mid: Mid::from(mid.as_str()),
-            // A late joiner's first packet must have roll-over counter 0 (RFC 3711 §3.3.1).
-            sequence: (seed >> (16 * (index % 4))) & 0x7fff,
-            config: None,
-            ended: false,
+        let outlets = tracks.into_iter().enumerate().map(|(index, (track, mid))| {
+            // Other bits of the seed for each.
+            Outlet::new(track, &mid, (seed >> (16 * (index % 4))) as u16)
         });
         Self {
             outlets: outlets.collect(),
+            config,
             queue: VecDeque::new(),
-            queue_max: config.viewer_queue_frames,
-            rtx: (config.rtx_packets, config.rtx_age, config.rtx_ratio),
+            missed: Vec::new(),
             origin: Origin::default(),
-            pace: Pace { budget: PACE_BURST_BYTES as i64, at: now.instant },
-            connected: false,
+            pace: Pace::new(now.instant),
+            sealer: None,
             wants_start: false,
             counters,
         }
     }
 
-    /// Bounds the engine's resend caches.
-    pub(crate) fn prepare(&self, rtc: &mut Rtc) {
-        let (packets, age, ratio) = self.rtx;
-        for outlet in &self.outlets {
-            let mut direct = rtc.direct_api();
-            if let Some(stream) = direct.stream_tx_by_mid(outlet.mid, None) {
-                stream.set_rtx_cache(packets, age, Some(ratio));
+    /// The handshake is done: from now on packets can be sent.
+    ///
+    /// # Errors
+    /// [`CloseReason::Protocol`]: the keys are of no use.
+    pub(crate) fn connected(
+        &mut self,
+        rtc: &mut Rtc,
+        crypto: &CryptoProvider,
+        keys: Option<&SrtpKeys>,
+    ) -> Result<(), CloseReason> {
+        let sealer = keys.and_then(|keys| Sealer::new(crypto, keys).ok());
+        if sealer.is_none() {
+            return Err(CloseReason::Protocol(String::from("DTLS gave no keys for SRTP")));
+        }
+        self.sealer = sealer;
+        for outlet in &mut self.outlets {
+            outlet.open(rtc, &self.config);
+        }
+        self.wants_start = true;
+        Ok(())
+    }
+
+    /// Takes a report or a wish of the viewer.
+    pub(crate) fn feedback(&mut self, feedback: &Rtcp, now: Now) {
+        match feedback {
+            Rtcp::Nack(nack) => {
+                metrics::feedback(SessionKind::Viewer, 1, 0);
+                self.counters.nacks.fetch_add(1, Ordering::Relaxed);
+                for entry in nack.reports.iter() {
+                    let more = (0..16).filter(|bit| entry.blp >> bit & 1 == 1);
+                    let numbers = std::iter::once(0).chain(more.map(|bit| bit + 1));
+                    let room = RESENDS_MAX.saturating_sub(self.missed.len());
+                    let missed = numbers.map(|ahead| (*nack.ssrc, entry.pid.wrapping_add(ahead)));
+                    self.missed.extend(missed.take(room));
+                }
             }
+            Rtcp::Pli(pli) => self.wish(*pli.ssrc),
+            Rtcp::Fir(fir) => fir.reports.iter().for_each(|entry| self.wish(*entry.ssrc)),
+            Rtcp::ReceiverReport(report) => {
+                for block in report.reports.iter() {
+                    let Some(outlet) = self.outlet_of(*block.ssrc) else { continue };
+                    let is_video = outlet.is_video();
+                    if let Some(stream) = &mut outlet.stream {
+                        stream.acknowledged();
+                    }
+                    if is_video || self.outlets.len() == 1 {
+                        let loss = u32::from(block.fraction_lost) * 1_000 / 256;
+                        self.counters.loss_per_mille.store(loss, Ordering::Relaxed);
+                    }
+                    if let Some(micros) = round_trip(block.last_sr_time, block.last_sr_delay, now) {
+                        self.counters.rtt_micros.store(micros, Ordering::Relaxed);
+                    }
+                }
+            }
+            _ => {}
         }
     }
 
-    pub(crate) fn event(&mut self, event: &Event) {
-        match event {
-            Event::Connected if !self.connected => {
-                self.connected = true;
-                self.wants_start = true;
-            }
-            Event::KeyframeRequest(request) => {
-                let asked = self.outlets.iter().filter(|outlet| outlet.mid == request.mid);
-                asked.for_each(|outlet| outlet.track.request_keyframe());
-            }
-            _ => {}
+    fn outlet_of(&mut self, ssrc: u32) -> Option<&mut Outlet> {
+        let has = |outlet: &&mut Outlet| outlet.stream.as_ref().is_some_and(|s| s.ssrc() == ssrc);
+        self.outlets.iter_mut().find(has)
+    }
+
+    /// The viewer cannot go on without a keyframe.
+    fn wish(&mut self, ssrc: u32) {
+        if let Some(outlet) = self.outlet_of(ssrc) {
+            outlet.track.request_keyframe();
+            metrics::feedback(SessionKind::Viewer, 0, 1);
+            self.counters.plis.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -147,13 +172,13 @@ impl Viewer {
     /// there are none, or too many: then a keyframe is asked for.
     pub(crate) fn start(&mut self, at: usize, backlog: Vec<(FrameRef, Arc<Packets>)>) {
         let Some(outlet) = self.outlets.get_mut(at) else { return };
-        if backlog.is_empty() || backlog.len() > self.queue_max / 2 {
+        if backlog.is_empty() || backlog.len() > self.config.viewer_queue_frames / 2 {
             outlet.track.request_keyframe();
             return;
         }
         outlet.waits_for_keyframe = false;
         tracing::debug!(track = %outlet.track.name(), frames = backlog.len(),
-            sequence = outlet.sequence, "a viewer starts with the newest group");
+            "a viewer starts with the newest group");
         let newest = backlog.last().and_then(|(frame, _)| wall_time(frame));
         for (places, (frame, packets)) in (0..backlog.len()).rev().zip(backlog) {
             let squeeze = (places as i64).saturating_neg() * BACKLOG_STEP_MICROS;
@@ -172,7 +197,7 @@ impl Viewer {
     /// Takes a new frame of a track.
     pub(crate) fn offer(&mut self, at: usize, frame: &FrameRef, packets: &Arc<Packets>) {
         let Some(outlet) = self.outlets.get_mut(at) else { return };
-        if !self.connected || self.wants_start {
+        if self.sealer.is_none() || self.wants_start {
             return;
         }
         if outlet.waits_for_keyframe {
@@ -181,7 +206,7 @@ impl Viewer {
             }
             outlet.waits_for_keyframe = false;
         }
-        if self.queue.len() >= self.queue_max {
+        if self.queue.len() >= self.config.viewer_queue_frames {
             self.skip();
             return;
         }
@@ -201,7 +226,7 @@ impl Viewer {
         let dropped = self.queue.len() as u64;
         self.queue.clear();
         for outlet in &mut self.outlets {
-            if outlet.track.kind() == MediaKind::Video && !outlet.waits_for_keyframe {
+            if outlet.is_video() && !outlet.waits_for_keyframe {
                 outlet.waits_for_keyframe = true;
                 outlet.track.request_keyframe();
             }
@@ -213,7 +238,7 @@ impl Viewer {
     /// Groups of a track went missing before they were read.
     pub(crate) fn gap(&mut self, at: usize) {
         if let Some(outlet) = self.outlets.get_mut(at)
-            && outlet.track.kind() == MediaKind::Video
+            && outlet.is_video()
         {
             outlet.waits_for_keyframe = true;
         }
@@ -226,17 +251,55 @@ impl Viewer {
         }
     }
 
-    /// Writes what may leave now; says whether the engine was changed.
-    pub(crate) fn pump(&mut self, rtc: &mut Rtc, now: Now) -> Result<bool, CloseReason> {
-        if !self.connected {
-            return Ok(false);
+    /// Writes what may leave now.
+    ///
+    /// # Errors
+    /// The session is over: everything has been played, or nothing can be.
+    pub(crate) fn pump(
+        &mut self,
+        rtc: &Rtc,
+        path: Path,
+        runs: &mut Runs,
+        now: Now,
+    ) -> Result<(), CloseReason> {
+        let Some(mut sealer) = self.sealer.take() else { return Ok(()) };
+        let mut out = Egress { sealer: &mut sealer, runs, path };
+        let mut sent = self.resend(&mut out, now);
+        let verdict = self.send(rtc, &mut out, &mut sent, now);
+        // Reports last: the first one follows the first frame.
+        for stream in self.outlets.iter_mut().filter_map(|outlet| outlet.stream.as_mut()) {
+            sent += stream.report(&mut out, now.instant, now.wall);
         }
+        self.sealer = Some(sealer);
+        self.counters.packets_out.fetch_add(sent.packets, Ordering::Relaxed);
+        self.counters.bytes_out.fetch_add(sent.bytes, Ordering::Relaxed);
+        verdict
+    }
+
+    /// Sends again what the viewer missed.
+    fn resend(&mut self, out: &mut Egress<'_>, now: Now) -> Sent {
+        let mut sent = Sent::default();
+        for (ssrc, sequence) in std::mem::take(&mut self.missed) {
+            if let Some(stream) = self.outlet_of(ssrc).and_then(|outlet| outlet.stream.as_mut()) {
+                sent += stream.resend(out, sequence, now.instant);
+            }
+        }
+        metrics::resent(sent.packets);
+        sent
+    }
+
+    fn send(
+        &mut self,
+        rtc: &Rtc,
+        out: &mut Egress<'_>,
+        sent: &mut Sent,
+        now: Now,
+    ) -> Result<(), CloseReason> {
         self.pace.refill(now.instant);
-        let mut changed = false;
         while self.pace.budget > 0
             && let Some(mut queued) = self.queue.pop_front()
         {
-            changed |= self.write(rtc, &mut queued, now)?;
+            *sent += self.write(rtc, out, &mut queued, now)?;
             if queued.sent < queued.packets.payloads.len() {
                 self.queue.push_front(queued);
             }
@@ -244,25 +307,32 @@ impl Viewer {
         if self.queue.is_empty() && self.outlets.iter().all(|outlet| outlet.ended) {
             return Err(CloseReason::Ended);
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// Writes a frame's packets, as many as the pace allows. What cannot be sent at all counts as
     /// sent.
-    fn write(&mut self, rtc: &mut Rtc, queued: &mut Queued, now: Now) -> Result<bool, CloseReason> {
+    fn write(
+        &mut self,
+        rtc: &Rtc,
+        out: &mut Egress<'_>,
+        queued: &mut Queued,
+        now: Now,
+    ) -> Result<Sent, CloseReason> {
         let from = std::mem::replace(&mut queued.sent, queued.packets.payloads.len());
-        let Some(outlet) = self.outlets.get_mut(queued.outlet) else { return Ok(false) };
+        let nothing = Ok(Sent::default());
+        let Some(outlet) = self.outlets.get_mut(queued.outlet) else { return nothing };
         let (group, Some(frame)) = (&queued.frame.group, queued.frame.frame()) else {
-            return Ok(false);
+            return nothing;
         };
         let header = group.header();
-        let Some(pt) = outlet.payload_type(rtc, &header.config) else {
+        let Some(types) = outlet.payload_types(rtc, &header.config) else {
             self.counters.count_drop(DropReason::Codec, 1);
             metrics::dropped(DropReason::Codec, 1);
-            return self.all_refused();
+            return self.all_refused().map(|()| Sent::default());
         };
         let Some(wall) = queued.squeezed.or_else(|| wall_time(&queued.frame)) else {
-            return Ok(false);
+            return nothing;
         };
         if from == 0 {
             queued.stamp = match queued.squeezed {
@@ -270,61 +340,85 @@ impl Viewer {
                 None => outlet.clock.stamp(&mut self.origin, frame.pts, wall, header.discontinuity),
             };
         }
-        let wallclock = self.origin.moment(wall, now);
-        let video = outlet.track.kind() == MediaKind::Video;
-        let mut direct = rtc.direct_api();
-        let Some(stream) = direct.stream_tx_by_mid(outlet.mid, None) else { return Ok(false) };
-        let last = queued.packets.payloads.len().saturating_sub(1);
-        for (index, payload) in queued.packets.payloads.iter().enumerate().skip(from) {
-            if self.pace.budget <= 0 {
-                queued.sent = index;
-                return Ok(true);
-            }
-            self.pace.budget -= (payload.len() + PACKET_OVERHEAD_BYTES) as i64;
-            let mut extensions = ExtensionValues::default();
-            if frame.keyframe && video {
-                extensions.play_delay_min = Some(MediaTime::ZERO);
-                extensions.play_delay_max = Some(MediaTime::ZERO);
-            }
+        let moment = self.origin.moment(wall, now);
+        let video = outlet.is_video();
+        let Some(stream) = &mut outlet.stream else { return nothing };
+        let frame_out = FrameOut {
+            packets: &queued.packets,
+            from,
             // The low 32 bits are the RTP time stamp.
-            let packet = RtpWrite::new(
-                pt,
-                outlet.sequence.into(),
-                queued.stamp as u32,
-                wallclock,
-                Arc::clone(payload),
-            )
-            .marker(video && index == last)
-            .nackable(video)
-            .ext_vals(extensions);
-            stream.write_rtp(packet);
-            outlet.sequence += 1;
+            time: queued.stamp as u32,
+            marked: video,
+            keyframe: frame.keyframe,
+        };
+        let budget = &mut self.pace.budget;
+        let (next, sent) = stream.send(out, &frame_out, types, moment, now.instant, budget);
+        queued.sent = next;
+        if next == queued.packets.payloads.len() {
+            self.counters.frames.fetch_add(1, Ordering::Relaxed);
+            if frame.keyframe && video {
+                self.counters.keyframes.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        self.counters.frames.fetch_add(1, Ordering::Relaxed);
-        if frame.keyframe && video {
-            self.counters.keyframes.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(true)
+        Ok(sent)
     }
 
     /// A track that cannot go on is dropped; a viewer without any is closed.
-    fn all_refused(&self) -> Result<bool, CloseReason> {
-        let refused = |o: &Outlet| matches!(&o.config, Some((_, None))) || o.ended;
-        if !self.outlets.iter().all(refused) {
-            return Ok(false);
+    fn all_refused(&self) -> Result<(), CloseReason> {
+        if !self.outlets.iter().all(Outlet::is_refused) {
+            return Ok(());
         }
         Err(CloseReason::Renegotiate(String::from(
             "the stream's codec changed to one this player did not negotiate; connect again",
         )))
     }
 
-    pub(crate) fn timeout(&mut self, rtc: &mut Rtc, now: Now) -> Result<bool, CloseReason> {
-        self.pump(rtc, now)
+    /// Says goodbye (RTCP BYE).
+    pub(crate) fn goodbye(&mut self, path: Path, runs: &mut Runs) {
+        let streams = self.outlets.iter().filter_map(|outlet| outlet.stream.as_ref());
+        let sources: Vec<u32> = streams.map(|stream| stream.ssrc()).collect();
+        if let Some(sealer) = &mut self.sealer
+            && !sources.is_empty()
+        {
+            runs.push(path, &sealer.rtcp(&rtcp::goodbye(&sources)));
+        }
     }
 
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        (self.connected && !self.queue.is_empty()).then(|| self.pace.ready())
+    /// Has the engine write a packet that will not leave: where it would have gone is the way to
+    /// the viewer that ICE has chosen. False while nothing has been sent.
+    pub(crate) fn probe_path(&mut self, rtc: &mut Rtc, now: Now) -> bool {
+        let Some((mid, payload_type)) =
+            self.outlets.iter().find_map(|o| Some((o.mid, o.current_payload_type()?)))
+        else {
+            return false;
+        };
+        let mut direct = rtc.direct_api();
+        let Some(stream) = direct.stream_tx_by_mid(mid, None) else { return false };
+        let nothing: Arc<[u8]> = Arc::default();
+        stream.write_rtp(RtpWrite::new(payload_type.into(), 0.into(), 0, now.instant, nothing));
+        true
     }
+
+    /// When [`Self::pump`] is to be called.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.sealer.as_ref()?;
+        let streams = self.outlets.iter().filter_map(|outlet| outlet.stream.as_ref());
+        let report = streams.filter_map(|stream| stream.report_at()).min();
+        let pace = (!self.queue.is_empty()).then(|| self.pace.ready());
+        report.into_iter().chain(pace).min()
+    }
+}
+
+/// The round trip in microseconds that a receiver report tells of (RFC 3550 §6.4.1), where it has
+/// seen a sender report.
+fn round_trip(last_report: u32, delay: u32, now: Now) -> Option<u64> {
+    if last_report == 0 {
+        return None;
+    }
+    let units = rtcp::ntp_middle(now.wall).wrapping_sub(last_report).wrapping_sub(delay);
+    // A clock that stepped makes it negative.
+    let units = u64::try_from(units.cast_signed()).ok()?;
+    Some(units * 1_000_000 / 65_536)
 }
 
 /// A frame's wall-clock time.
@@ -332,81 +426,4 @@ fn wall_time(frame: &FrameRef) -> Option<WallTime> {
     let header = frame.group.header();
     let first = frame.group.frame(0).map_or(header.start, |frame| frame.pts);
     Some(header.wall.plus_micros(frame.frame()?.pts.since(first).micros()))
-}
-
-impl Outlet {
-    /// The payload type for a configuration; looked up when the configuration changes.
-    fn payload_type(&mut self, rtc: &Rtc, config: &Arc<TrackConfig>) -> Option<Pt> {
-        if let Some((known, pt)) = &self.config
-            && Arc::ptr_eq(known, config)
-        {
-            return *pt;
-        }
-        let refused = sdp::cannot_carry(&self.track, &config.codec);
-        let pt = if refused.is_none() { choose(rtc, self.mid, &config.codec) } else { None };
-        if pt.is_none() {
-            let why = refused.unwrap_or_else(|| String::from("the codec was not negotiated"));
-            tracing::warn!(track = %self.track.name(), %why, "a viewer's track stops");
-        }
-        self.config = Some((Arc::clone(config), pt));
-        pt
-    }
-}
-
-/// The negotiated payload type that fits a codec best.
-fn choose(rtc: &Rtc, mid: Mid, codec: &Codec) -> Option<Pt> {
-    use str0m::format::Codec as Wire;
-    let media = rtc.media(mid)?;
-    let wanted = match codec {
-        Codec::H264(_) => Wire::H264,
-        Codec::Vp8(_) => Wire::Vp8,
-        Codec::Vp9(_) => Wire::Vp9,
-        Codec::Av1(_) => Wire::Av1,
-        Codec::Opus(_) => Wire::Opus,
-        Codec::H265(_) | Codec::Aac(_) => return None,
-    };
-    let params = rtc.codec_config().params().iter();
-    let fits = |p: &&str0m::format::PayloadParams| {
-        let format = p.spec().format;
-        let mode = wanted != Wire::H264 || format.packetization_mode == Some(1);
-        p.spec().codec == wanted && mode && media.remote_pts().contains(&p.pt())
-    };
-    let rank = |p: &&str0m::format::PayloadParams| {
-        let format = p.spec().format;
-        match codec {
-            // The nearest profile: browsers decode more than they list.
-            Codec::H264(config) => {
-                let profile = format.profile_level_id.unwrap_or_default() >> 16;
-                profile.abs_diff(u32::from(config.profile))
-            }
-            Codec::Vp9(config) => {
-                format.profile_id.unwrap_or_default().abs_diff(u32::from(config.profile))
-            }
-            _ => 0,
-        }
-    };
-    params.filter(fits).min_by_key(rank).map(|p| p.pt())
-}
-
-/// A token bucket of bytes.
-struct Pace {
-    budget: i64,
-    at: Instant,
-}
-
-impl Pace {
-    fn refill(&mut self, now: Instant) {
-        let micros = now.saturating_duration_since(self.at).as_micros();
-        let bytes = micros.saturating_mul(u128::from(PACE_BYTES_PER_SECOND)) / 1_000_000;
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.budget = self.budget.saturating_add(bytes).min(PACE_BURST_BYTES as i64);
-        self.at = self.at.max(now);
-    }
-
-    /// When bytes may leave again.
-    fn ready(&self) -> Instant {
-        let missing = (PACE_QUANTUM_BYTES as i64).saturating_sub(self.budget);
-        let missing = u64::try_from(missing).unwrap_or_default();
-        self.at + Duration::from_micros(missing.saturating_mul(1_000_000) / PACE_BYTES_PER_SECOND)
-    }
 }

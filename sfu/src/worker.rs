@@ -26,7 +26,7 @@ use crate::fanout::{FeedChange, FeedId};
 use crate::frames::{PlayTracks, PublisherSink};
 use crate::metrics;
 use crate::peer::Now;
-use crate::shard::{Accepted, Departure, Shard};
+use crate::shard::{Accepted, Shard};
 use crate::tcp::{self, Connections};
 
 /// Buffers filled by one receive call.
@@ -79,7 +79,7 @@ pub(crate) struct Context {
     pub(crate) config: Arc<SfuConfig>,
     pub(crate) shard: RefCell<Shard>,
     pub(crate) connections: Connections,
-    batch: RefCell<Batch>,
+    batch: Batch,
     readers: RefCell<HashMap<FeedId, AbortHandle>>,
     /// Something happened outside the main loop: send what waits and look at the timers.
     pub(crate) wake: Notify,
@@ -117,18 +117,14 @@ impl Context {
     }
 
     fn send(&self, shard: &mut Shard) {
-        if shard.departures.is_empty() {
-            return;
-        }
-        let departures = std::mem::take(&mut shard.departures);
-        let (tcp, udp): (Vec<_>, Vec<_>) =
-            departures.into_iter().partition(|departure| departure.outgoing.tcp);
-        for Departure { outgoing, .. } in tcp {
-            if !self.connections.send(outgoing.destination, &outgoing.contents) {
-                shard.congested(outgoing.destination, now());
+        while let Some(run) = shard.runs.tcp.pop_front() {
+            let to = run.path.destination;
+            if !run.datagrams().all(|frame| self.connections.send(to, frame)) {
+                shard.congested(to, now());
             }
+            shard.runs.recycle(run);
         }
-        self.batch.borrow_mut().send(udp.into_iter());
+        self.batch.flush(&mut shard.runs);
     }
 
     fn change_feed(self: &Rc<Self>, change: FeedChange) {
@@ -191,15 +187,16 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
 }
 
 async fn serve(setup: Setup) -> io::Result<()> {
-    let Setup { shard, udp, tcp, mut commands } = setup;
+    let Setup { mut shard, udp, tcp, mut commands } = setup;
     let config = Arc::clone(&shard.config);
     let socket = Rc::new(UdpSocket::from_std(udp)?);
     let batch = Batch::new(Rc::clone(&socket), config.socket_buffer_bytes)?;
+    shard.runs.set_segments_max(batch.segments_max());
     let context = Rc::new(Context {
         config,
         shard: RefCell::new(shard),
         connections: Connections::default(),
-        batch: RefCell::new(batch),
+        batch,
         readers: RefCell::default(),
         wake: Notify::new(),
     });
@@ -218,7 +215,7 @@ async fn serve(setup: Setup) -> io::Result<()> {
                 None => std::future::pending().await,
             }
         };
-        let waiting = context.batch.borrow().is_waiting();
+        let waiting = !context.shard.borrow().runs.udp.is_empty();
         tokio::select! {
             ready = socket.readable() => {
                 ready?;
@@ -226,7 +223,7 @@ async fn serve(setup: Setup) -> io::Result<()> {
             }
             ready = socket.writable(), if waiting => {
                 ready?;
-                context.batch.borrow_mut().flush();
+                context.batch.flush(&mut context.shard.borrow_mut().runs);
             }
             command = commands.recv() => match command {
                 Some(command) => perform(command, &context),

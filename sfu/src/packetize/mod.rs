@@ -24,6 +24,14 @@ pub(crate) struct Packets {
     picture: u16,
 }
 
+#[cfg(test)]
+impl Packets {
+    /// Packets with the given payloads.
+    pub(crate) fn of(payloads: Vec<Arc<[u8]>>) -> Self {
+        Self { payloads, picture: 0 }
+    }
+}
+
 /// Picture ids have 15 bits.
 const PICTURE_MASK: u16 = 0x7fff;
 
