@@ -8,10 +8,15 @@
 pub mod cli;
 pub mod clock;
 pub mod histogram;
+mod http;
 pub mod live;
 pub mod meter;
 pub mod process;
+pub mod publish;
 pub mod report;
+mod rtc;
 pub mod scenario;
+pub mod source;
 pub mod stamp;
+pub mod units;
 pub mod view;

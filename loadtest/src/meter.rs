@@ -42,6 +42,9 @@ struct Window {
 pub struct Counts {
     /// Different frames that came.
     pub frames: u64,
+    /// Of them, those that were sent before the viewer began to join: their latency says when the
+    /// viewer came, not how quick the server is, and is left out.
+    pub backlog: u64,
     /// Frames that never came although later ones did.
     pub lost: u64,
     /// Frames that came after later ones.
@@ -61,6 +64,7 @@ pub struct Counts {
 impl Counts {
     fn add(&mut self, other: &Self) {
         self.frames += other.frames;
+        self.backlog += other.backlog;
         self.lost += other.lost;
         self.reordered += other.reordered;
         self.duplicates += other.duplicates;
@@ -94,7 +98,7 @@ impl Meter {
     }
 
     /// A frame came, whole or its first bytes as the caller has it. Gives its latency in
-    /// microseconds, none of a duplicate.
+    /// microseconds, none of a duplicate or of a frame from before the viewer joined.
     pub fn on_frame(&mut self, stamp: Stamp, now_us: u64) -> Option<u64> {
         if !self.place(stamp) {
             self.counts.duplicates += 1;
@@ -103,6 +107,10 @@ impl Meter {
         self.arrive(now_us);
         self.counts.frames += 1;
         self.last_sent_us = self.last_sent_us.max(stamp.sent_us);
+        if self.joined_us.is_some_and(|joined| stamp.sent_us < joined) {
+            self.counts.backlog += 1;
+            return None;
+        }
         let latency = now_us.saturating_sub(stamp.sent_us);
         self.latency.record(latency);
         Some(latency)

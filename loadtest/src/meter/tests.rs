@@ -108,3 +108,16 @@ fn totals_add_viewers_up() {
     assert_eq!(totals.startup().count, 3);
     assert_eq!(totals.latency().max_ms, 10.0);
 }
+
+#[test]
+fn the_latency_of_frames_from_before_the_viewer_joined_is_left_out() {
+    let mut meter = Meter::new(INTERVAL);
+    meter.on_join(START + 9 * INTERVAL);
+    let now = START + 10 * INTERVAL;
+    for sequence in 0..10 {
+        let latency = meter.on_frame(stamp(sequence), now);
+        assert_eq!(latency, (sequence == 9).then_some(INTERVAL), "frame {sequence}");
+    }
+    assert_eq!((meter.counts().frames, meter.counts().backlog), (10, 9));
+    assert_eq!(meter.latency.max_us(), INTERVAL);
+}

@@ -2,16 +2,22 @@
 //!
 //! Not here: measuring (`meter`, `process`), which limits were broken (`limits`).
 
+mod html;
+mod limits;
+mod text;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+
+pub use self::limits::Limits;
 
 use crate::histogram::Percentiles;
 use crate::meter::{Counts, Totals};
 use crate::process::Usage;
 
-/// A run, from its parameters to what it cost. All figures are of the measured time, which
-/// begins when the ramp is over.
+/// A run, from its parameters to what it cost. Rates and costs are of the measured time, which
+/// begins when the ramp is over; what viewers saw is of all the time that they were there.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// What was asked for.
@@ -105,6 +111,16 @@ pub struct Viewers {
     pub dropped: u64,
     /// What failed, and how often.
     pub problems: BTreeMap<String, u64>,
+}
+
+impl Report {
+    /// The report as JSON.
+    ///
+    /// # Errors
+    /// A figure is no number.
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self)
+    }
 }
 
 impl Viewers {
