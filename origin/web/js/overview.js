@@ -7,6 +7,7 @@ const REFRESH_MS = 2000;
 const list = document.querySelector('#streams');
 const empty = document.querySelector('#empty');
 const state = document.querySelector('#state');
+const trouble = document.querySelector('#trouble');
 
 window.headwater = { page: 'overview', streams: [], node: null };
 
@@ -41,7 +42,8 @@ function card(stream) {
   const since = sinceOf(stream);
   if (since !== null) facts.push(`live for ${lasted(since)}`);
   if (Number.isFinite(stream.viewers)) {
-    facts.push(stream.viewers === 1 ? '1 viewer' : `${stream.viewers} viewers`);
+    const viewers = stream.viewers + (stream.hls_viewers ?? 0);
+    facts.push(viewers === 1 ? '1 viewer' : `${viewers} viewers`);
   }
   const [text, mood] = STATES[stream.state] ?? [stream.state, ''];
   return element('li', { class: 'card pad stream' },
@@ -68,9 +70,12 @@ function show(streams) {
   const html = fresh.map((one) => one.outerHTML).join('');
   if (html === shown) return;
   shown = html;
-  const focused = document.activeElement?.closest?.('#streams a')?.getAttribute('href');
+  // A card has two links to the same page: the focus goes back to the one of the same words.
+  const focused = document.activeElement?.closest?.('#streams a');
+  const same = (link) => link.getAttribute('href') === focused.getAttribute('href')
+    && link.textContent === focused.textContent;
   list.replaceChildren(...fresh);
-  if (focused) list.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+  if (focused) [...list.querySelectorAll('a')].find(same)?.focus();
 }
 
 async function refresh() {
@@ -80,9 +85,15 @@ async function refresh() {
       const live = streams.filter(({ state: phase }) => phase === 'live').length;
       show(streams.slice().sort((a, b) => a.name.localeCompare(b.name)));
       showPill(state, live === 0 ? 'Ready' : `${live} live`, 'good');
+      showNote(trouble, '');
     } catch (error) {
-      showPill(state, error.message, 'bad');
+      showPill(state, error.status ? 'Refused' : 'Out of reach', 'bad');
+      // The list as it was stays when the node is out of reach for a moment.
+      if (error.status) show([]);
+      empty.hidden = true;
+      showNote(trouble, error.message);
     }
+    trouble.parentElement.hidden = trouble.hidden;
   }
   setTimeout(refresh, REFRESH_MS);
 }
@@ -92,12 +103,19 @@ function addresses() {
   const shownHost = host.includes(':') ? `[${host.replace(/[[\]]/g, '')}]` : host;
   const listeners = window.headwater.node?.listeners ?? {};
   const portOf = (name, usual) => listeners[name]?.split(':').pop() ?? usual;
+  // The node says null, or an empty list, of a listener that is switched off.
+  const off = (name) => listeners[name] === null || listeners[name]?.length === 0;
+  const wanted = document.querySelector('#name').value.trim();
+  const name = validName(wanted) ? wanted : 'studio';
+  // By RTMP a name has at least two parts: the application and the key.
+  const [application, key] = name.includes('/')
+    ? [name.slice(0, name.lastIndexOf('/')), name.slice(name.lastIndexOf('/') + 1)] : ['live', name];
   const rows = [
-    ['SRT', `srt://${shownHost}:${portOf('srt', 8890)}?streamid=publish:studio`],
-    ['RTMP: server', `rtmp://${shownHost}:${portOf('rtmp', 1935)}/live`],
-    ['RTMP: stream key', 'studio'],
-    ['WHIP', `${window.location.origin}/whip/studio`],
-  ];
+    ['srt', 'SRT', `srt://${shownHost}:${portOf('srt', 8890)}?streamid=publish:${name}`],
+    ['rtmp', 'RTMP: server', `rtmp://${shownHost}:${portOf('rtmp', 1935)}/${application}`],
+    ['rtmp', 'RTMP: stream key', key],
+    ['webrtc', 'WHIP', `${window.location.origin}/whip/${name}`],
+  ].filter(([name]) => !off(name)).map(([, ...row]) => row);
   document.querySelector('#addresses').replaceChildren(...rows.map(([what, address]) => {
     const button = element('button', { class: 'small', type: 'button', 'aria-label': `Copy ${what}` }, 'Copy');
     button.addEventListener('click', () => copy(address, button));
@@ -130,6 +148,7 @@ document.querySelector('#publish').addEventListener('submit', (event) => {
     document.querySelector('#name').focus();
   }
 });
+document.querySelector('#name').addEventListener('input', addresses);
 document.addEventListener('visibilitychange', () => { if (!document.hidden) node(); });
 addresses();
 node();

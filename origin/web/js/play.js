@@ -67,7 +67,7 @@ class Panel {
     const [text, mood] = MOODS[phase];
     showPill(this.find('.pill'), text, mood);
     const over = this.find('.over');
-    over.hidden = phase === 'playing';
+    over.hidden = phase === 'playing' && !message;
     const words = message || (phase === 'idle' ? `${this.title} is stopped` : `${text} …`);
     const place = over.querySelector('p');
     if (place.textContent !== words) place.textContent = words;

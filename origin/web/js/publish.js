@@ -101,7 +101,9 @@ async function start() {
   try {
     source = await open(chosen);
   } catch (error) {
+    show();
     showNote(note, `The source did not open. ${REFUSED[error.name] ?? error.message}`);
+    find('#figures').hidden = false;
     return;
   }
   const opened = source;
@@ -134,9 +136,17 @@ function show() {
   if (phase !== 'live') liveSince = null;
   else liveSince ??= Date.now();
   find('#over').hidden = source !== null;
+  // Off air there are no figures: on a phone they would push the settings off the screen.
+  find('#stats').hidden = source === null;
+  find('#figures').hidden = source === null && note.hidden;
   find('#spark').toggleAttribute('hidden', phase !== 'live');
-  find('#start').disabled = source !== null;
-  find('#stop').disabled = source === null;
+  const [on, off] = [find('#start'), find('#stop')];
+  const focused = document.activeElement;
+  on.disabled = source !== null;
+  off.disabled = source === null;
+  // A button that is switched off loses the focus: the other one is what comes next.
+  if (focused === on && on.disabled) off.focus();
+  if (focused === off && off.disabled) on.focus();
   for (const field of form.querySelectorAll('input, select')) field.disabled = source !== null;
 }
 
@@ -176,6 +186,7 @@ show();
 measure();
 if (!validName(stream)) {
   showNote(note, 'That is not a valid stream name.');
+  find('#figures').hidden = false;
   find('#start').disabled = true;
 } else if (query.get('autostart') === '1') {
   start();

@@ -103,14 +103,28 @@ export class Spark {
   }
 }
 
+/** Copies by way of a field: pages that are neither https nor of this machine have no clipboard. */
+function copyFromField(text) {
+  const field = element('textarea', { readonly: '', 'aria-hidden': 'true', class: 'skip' });
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  const copied = document.execCommand('copy');
+  field.remove();
+  return copied;
+}
+
 /** Puts text on the clipboard and says so on the button for a moment. */
 export async function copy(text, button) {
-  const label = button.textContent;
+  const label = button.dataset.label ??= button.textContent;
+  let copied;
   try {
     await navigator.clipboard.writeText(text);
-    button.textContent = 'Copied';
+    copied = true;
   } catch {
-    button.textContent = 'Not allowed';
+    copied = copyFromField(text);
+    button.focus();
   }
+  button.textContent = copied ? 'Copied' : 'Not allowed';
   setTimeout(() => { button.textContent = label; }, 1500);
 }

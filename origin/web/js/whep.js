@@ -11,6 +11,7 @@ const WAIT_SECONDS = 20;
 const NTP_OFFSET_MS = 2_208_988_800_000;
 /** No picture for this long: the publisher is away. */
 const SILENCE_MS = 2000;
+const SOUND_ALONE = 'Sound alone: the stream has no picture that WebRTC can carry.';
 
 export class WhepPlayer {
   /** idle, connecting, waiting, playing, away, retrying, failed */
@@ -122,7 +123,7 @@ export class WhepPlayer {
     this.#lastFrame = performance.now();
     this.captureTime = metadata.captureTime ?? null;
     if (this.startupMs === null) this.startupMs = performance.now() - this.began;
-    if (this.phase !== 'playing') this.#show('playing', '');
+    if (this.phase !== 'playing' || this.message) this.#show('playing', '');
   }
 
   #close() {
@@ -182,7 +183,7 @@ export class WhepPlayer {
     const silent = performance.now() - this.#lastFrame > SILENCE_MS;
     const hasVideo = (video?.packetsReceived ?? 0) > 0;
     if (silent && this.phase === 'playing' && hasVideo) this.#show('away', 'No picture: the publisher is away');
-    if (!hasVideo && (audio?.packetsReceived ?? 0) > 0 && this.phase === 'connecting') this.#show('playing', '');
+    if (!hasVideo && (audio?.packetsReceived ?? 0) > 0 && this.phase === 'connecting') this.#show('playing', SOUND_ALONE);
   }
 
   /** The best estimate of the delay that there is, and where it comes from. */

@@ -7,7 +7,7 @@ import { loopInPage, servePages } from '../lib/pages.mjs';
 import { percentile, report, until } from '../lib/wait.mjs';
 
 const STREAMS = [
-  { name: 'demo', state: 'live', since: '2026-01-01T00:00:00Z', viewers: 3, warnings: [],
+  { name: 'demo', state: 'live', since: '2026-01-01T00:00:00Z', viewers: 3, hls_viewers: 4, warnings: [],
     publisher: { protocol: 'demo' }, tracks: [{ name: 'video', kind: 'video', codec: 'h264',
       resolution: { width: 640, height: 360 }, bitrate: 900_000 }] },
   { name: 'auction/lot-7', state: 'waiting', since: '2026-01-01T00:00:00Z', viewers: 1, tracks: [],
@@ -20,7 +20,7 @@ before(async () => {
   browser = await launch();
   pages = await servePages({
     '/api/v1/streams': { streams: STREAMS },
-    '/api/v1/node': { role: 'origin', version: '0.1.0', listeners: { srt: '127.0.0.1:7001' } },
+    '/api/v1/node': { role: 'origin', version: '0.1.0', listeners: { srt: '127.0.0.1:7001', webrtc: [] } },
   });
 });
 after(async () => {
@@ -36,7 +36,12 @@ test('the overview lists what is live and leads to it', async () => {
   assert.equal(await page.locator('.stream', { hasText: 'demo' }).locator('.tag').last().textContent(),
     'H.264 640×360 900 kb/s');
   await page.getByText('WebRTC cannot carry B-frames').waitFor();
+  await page.getByText('7 viewers').waitFor();
   await page.getByText('srt://127.0.0.1:7001').waitFor();
+  assert.equal(await page.getByText('WHIP').count(), 0, 'a listener that is off is not offered');
+  await page.locator('#name').fill('auction/lot-9');
+  await page.getByText('streamid=publish:auction/lot-9').waitFor();
+  await page.getByText('rtmp://127.0.0.1:1935/auction').waitFor();
   await page.getByText('Headwater 0.1.0').waitFor();
   await page.locator('#name').fill('not valid!');
   await page.getByRole('button', { name: 'Publish' }).click();
@@ -45,6 +50,20 @@ test('the overview lists what is live and leads to it', async () => {
   await page.waitForURL('**/play/demo');
   assert.deepEqual(page.failures, []);
   await page.context().close();
+});
+
+test('an overview that the node refuses says why, on a phone too', async () => {
+  const closed = await servePages();
+  try {
+    const phone = { viewport: { width: 390, height: 800 } };
+    const page = await open(browser, 'closed', closed.url, phone);
+    await page.getByText('Refused').waitFor();
+    await page.getByRole('alert').getByText('Nothing is published').waitFor();
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
+    await page.context().close();
+  } finally {
+    closed.stop();
+  }
 });
 
 test('a player waits for a stream that is not live, and says so', async () => {
