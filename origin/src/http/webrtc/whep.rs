@@ -7,19 +7,22 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::response::Response;
+use futures_util::future::{join_all, select_all};
 use headwater_media::{Broadcast, BroadcastState, Codec, MediaKind, SessionId, StreamName, Track};
 use headwater_sfu::{CloseReason, PlayTracks, Sfu};
 use http::StatusCode;
 use tokio::sync::oneshot;
 
 use super::{Request, problem_of, whip};
+use crate::clock::Clock;
 use crate::http::{App, Problem, names};
 use crate::sessions::{Role, SessionHandle, SessionInfo};
 use crate::transcode::audio::{AudioTarget, Listening};
 
 /// Longest `?wait=`; longer is taken as this.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// How long a stream that has just begun may take until its tracks can be offered.
+/// How long a stream that has just begun may take until its tracks can be offered, and how much
+/// later than its first track the others may begin to be waited for.
 const TRACKS_WAIT: Duration = Duration::from_secs(3);
 /// How often a session's counters are brought up to date.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,7 +38,7 @@ pub(super) async fn play(
     let wait = wait_of(request)?;
     let broadcast =
         app.streams.wait(stream, wait).await.ok_or_else(|| names::no_such_stream(stream))?;
-    settle(&broadcast, wait.max(TRACKS_WAIT)).await;
+    settle(&broadcast, app.clock, wait.max(TRACKS_WAIT)).await;
     let info = SessionInfo {
         role: Role::Viewer,
         protocol: "whep",
@@ -69,14 +72,23 @@ fn wait_of(request: &Request) -> Result<Duration, Problem> {
 }
 
 /// Waits until each of the broadcast's tracks has begun, so that it is known which of them a
-/// player can be sent; gives up after `timeout`.
-async fn settle(broadcast: &Broadcast, timeout: Duration) {
+/// player can be sent; gives up after `timeout`. A track that was announced and stays silent
+/// holds up players for [`TRACKS_WAIT`] after the first track began, not each of them for as long.
+async fn settle(broadcast: &Broadcast, clock: Clock, timeout: Duration) {
     let mut changes = broadcast.watch();
     let settled = async {
         loop {
             let tracks = broadcast.tracks();
-            for track in tracks.iter() {
-                track.ready().await;
+            let all = join_all(tracks.iter().map(Track::ready));
+            let late = async {
+                let _ = select_all(tracks.iter().map(|track| Box::pin(track.ready()))).await;
+                tokio::time::sleep(TRACKS_WAIT.saturating_sub(age(&tracks, clock))).await;
+            };
+            if !tracks.is_empty() {
+                tokio::select! {
+                    _ = all => {}
+                    () = late => return,
+                }
             }
             if !tracks.is_empty() || broadcast.state() == BroadcastState::Ended {
                 return;
@@ -88,6 +100,15 @@ async fn settle(broadcast: &Broadcast, timeout: Duration) {
     };
     // What has not begun by now is left out of the answer.
     let _ = tokio::time::timeout(timeout, settled).await;
+}
+
+/// How long ago the oldest frame of these tracks was captured that can still be read; nothing
+/// where none has begun.
+fn age(tracks: &[Track], clock: Clock) -> Duration {
+    let first = |track: &Track| track.window().first().map(|group| group.header().wall);
+    let oldest = tracks.iter().filter_map(first).min();
+    let micros = oldest.map_or(0, |wall| clock.now().micros_since(wall));
+    Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }
 
 /// The track of this kind to send: the first that WebRTC can carry, else the first, for which the
@@ -161,4 +182,46 @@ fn count(sfu: &Sfu, id: SessionId, session: &SessionHandle) {
     counters.frames_out.store(stats.frames, Ordering::Relaxed);
     let dropped = stats.drops.iter().sum();
     counters.frames_dropped.store(dropped, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_media::codec::opus::OpusConfig;
+    use headwater_media::frame::GroupHeader;
+    use headwater_media::limits::BusLimits;
+    use headwater_media::{
+        ClockRate, ConfigVersion, DiscontinuitySeq, Epoch, GroupSeq, MediaTime, PartPlan,
+        TrackConfig, TrackName,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_track_that_stays_silent_does_not_hold_up_the_players_of_a_running_stream() {
+        let clock = Clock::start();
+        let broadcast = Broadcast::new(StreamName::parse("a").unwrap(), BusLimits::default());
+        let mut audio = broadcast.add_track(TrackName::audio(), MediaKind::Audio).unwrap();
+        let _silent = broadcast.add_track(TrackName::video(), MediaKind::Video).unwrap();
+        let codec = Codec::Opus(OpusConfig { channels: 2, pre_skip: 0, input_sample_rate: 48_000 });
+        let parts = PartPlan { target_ticks: 9_600, frame_ticks: 960 };
+        let header = GroupHeader {
+            seq: GroupSeq(0),
+            epoch: Epoch(1),
+            discontinuity: DiscontinuitySeq(0),
+            start: MediaTime::new(0, ClockRate::OPUS),
+            wall: clock.now().plus_micros(-10_000_000),
+            independent: true,
+            expected_frames: None,
+            target_duration_s: Some(2),
+            config: Arc::new(TrackConfig {
+                version: ConfigVersion(0),
+                codec,
+                rate: ClockRate::OPUS,
+                parts,
+            }),
+        };
+        audio.begin_group(header).unwrap();
+        let settled = settle(&broadcast, clock, Duration::from_secs(60));
+        tokio::time::timeout(TRACKS_WAIT, settled).await.unwrap();
+    }
 }
