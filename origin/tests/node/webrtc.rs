@@ -40,7 +40,7 @@ async fn endpoints_answer_wrong_requests_as_rfc_9725_says() {
     let feed = format!("{events}/active");
     let tag = ("If-Match", "\"x\"");
     type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
-    let cases: [Case<'_>; 27] = [
+    let cases: [Case<'_>; 28] = [
         ("GET", "/whip/a", &[], "", 405, "method-not-allowed"),
         ("HEAD", "/whip/a", &[], "", 405, ""),
         ("PUT", "/whip/a", &[SDP], &send, 405, "method-not-allowed"),
@@ -65,6 +65,7 @@ async fn endpoints_answer_wrong_requests_as_rfc_9725_says() {
         ("DELETE", &events, &[], "", 405, "method-not-allowed"),
         ("POST", &feed, &[JSON], "[]", 405, "method-not-allowed"),
         ("GET", &feed, &[], "", 404, "session-not-found"),
+        ("DELETE", &feed, &[], "", 404, "session-not-found"),
         ("GET", "/whep/a/-/x/y", &[], "", 404, "session-not-found"),
         ("POST", "/whip/%ff", &[SDP], &send, 400, "invalid-stream-name"),
         ("DELETE", "/whep/%ff/-/x", &[], "", 400, "invalid-stream-name"),
@@ -170,7 +171,7 @@ async fn preflights_name_methods_and_headers() {
         ("/whip/a/-/x", "PATCH, DELETE, OPTIONS"),
         ("/whep/a/-/x", "PATCH, DELETE, OPTIONS"),
         ("/whep/a/-/x/sse", "GET, POST, OPTIONS"),
-        ("/whep/a/-/x/sse/active", "GET, OPTIONS"),
+        ("/whep/a/-/x/sse/active", "GET, DELETE, OPTIONS"),
     ] {
         let answer = node.send(request("OPTIONS", path, &[("Origin", "https://x")], "")).await;
         assert_eq!(answer.status, 204, "{path}");
@@ -178,6 +179,29 @@ async fn preflights_name_methods_and_headers() {
         let headers = answer.header("access-control-allow-headers");
         assert_eq!(headers, "Authorization, Content-Type, If-Match", "{path}");
     }
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_of_events_is_made_without_a_body_and_ends_with_its_deletion() {
+    let node = Running::start("whep-feed", |_| {}).await;
+    assert_eq!(node.publish("a").await.status, 201);
+    let made = node.send(request("POST", "/whep/a", &[SDP], &offer("recvonly"))).await;
+    assert_eq!(made.status, 201);
+    let events = format!("{}/sse", made.header("location"));
+    let feed = node.send(request("POST", &events, &[], "")).await;
+    let location = feed.header("location");
+    assert_eq!((feed.status, location), (201, &*format!("{events}/active,inactive,viewercount")));
+    let again = node.send(request("POST", &events, &[], "[\"active\"]")).await;
+    assert_eq!(again.status, 415, "a body must say what it is");
+
+    assert_eq!(node.send(request("DELETE", location, &[], "")).await.status, 200);
+    for method in ["GET", "DELETE"] {
+        let gone = node.send(request(method, location, &[], "")).await;
+        assert_eq!((gone.status, &gone.json()["type"]), (404, &"feed-not-found".into()));
+    }
+    assert_eq!(node.send(request("POST", &events, &[], "")).await.status, 201);
+    assert_eq!(node.send(request("DELETE", location, &[], "")).await.status, 200);
     node.stop().await.unwrap();
 }
 

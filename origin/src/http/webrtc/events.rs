@@ -2,7 +2,7 @@
 //! Extension"): whether the stream has a publisher, and how many watch it.
 //!
 //! `POST …/sse` with a JSON list of event names answers with the URL of a feed of these events;
-//! `GET …/sse` itself is a feed of all of them.
+//! `GET …/sse` itself is a feed of all of them, and `DELETE` of a feed's URL ends it.
 //!
 //! Not here: which sessions there are (`sessions`), the viewers of LL-HLS, which have no sessions.
 
@@ -96,7 +96,7 @@ pub(super) async fn answer(
         Some((PATH, names)) => Some(names),
         _ => return Err(names::no_such_session()),
     };
-    let methods = if names.is_none() { "GET, POST, OPTIONS" } else { "GET, OPTIONS" };
+    let methods = if names.is_none() { "GET, POST, OPTIONS" } else { "GET, DELETE, OPTIONS" };
     match request.parts.method {
         Method::OPTIONS => {
             return Ok(reply::options(
@@ -105,14 +105,19 @@ pub(super) async fn answer(
             ));
         }
         Method::GET | Method::POST if names.is_none() => {}
-        Method::GET => {}
+        Method::GET | Method::DELETE if names.is_some() => {}
         _ => return Err(reply::wrong_method(methods)),
     }
     let id = names::session(session)?;
     request.allow(stream)?;
     request.known(stream, id)?;
-    if request.parts.method == Method::POST {
-        return subscribe(request, stream, id, body).await;
+    match request.parts.method {
+        Method::POST => return subscribe(request, stream, id, body).await,
+        Method::DELETE if request.app.webrtc.give_feed_up(id) => {
+            return Ok(StatusCode::OK.into_response());
+        }
+        Method::DELETE => return Err(no_such_feed()),
+        _ => {}
     }
     let kinds = match names {
         Some(names) => wanted(names.split(','))?,
@@ -121,20 +126,34 @@ pub(super) async fn answer(
     feed(request, stream, id, kinds)
 }
 
-/// `POST`: a list of events becomes the URL of their feed. The URL says it all: nothing is kept.
+/// 404 for a feed that its session gave up.
+fn no_such_feed() -> Problem {
+    let detail = "the session has ended, or gave this feed up; POST to …/sse for a new one";
+    Problem::new(StatusCode::NOT_FOUND, "feed-not-found", "Feed not found", detail)
+}
+
+/// `POST`: a list of events becomes the URL of their feed, which says it all. Without a body all
+/// events are meant.
 async fn subscribe(
     request: &Request,
     stream: &StreamName,
     id: SessionId,
     body: Body,
 ) -> Result<Response, Problem> {
-    media_type(&request.parts.headers, JSON)?;
     let text = request.text(body).await?;
-    let names: Vec<String> = serde_json::from_str(&text).map_err(|error| {
-        let detail = format!("send a JSON list of event names: {error}");
-        Problem::new(StatusCode::BAD_REQUEST, "malformed-body", "Malformed body", detail)
-    })?;
-    let kinds = wanted(names.iter().map(String::as_str))?;
+    let kinds = if text.is_empty() {
+        KINDS.to_vec()
+    } else {
+        media_type(&request.parts.headers, JSON)?;
+        let names: Vec<String> = serde_json::from_str(&text).map_err(|error| {
+            let detail = format!("send a JSON list of event names: {error}");
+            Problem::new(StatusCode::BAD_REQUEST, "malformed-body", "Malformed body", detail)
+        })?;
+        wanted(names.iter().map(String::as_str))?
+    };
+    if !request.app.webrtc.offer_feed(id) {
+        return Err(names::no_such_session());
+    }
     reply::feed_created(&format!("/whep/{stream}/-/{id}/{PATH}/{}", list(&kinds)))
 }
 
@@ -146,7 +165,7 @@ fn feed(
     kinds: Vec<Kind>,
 ) -> Result<Response, Problem> {
     let app = &request.app;
-    let over = app.webrtc.feed(id).ok_or_else(names::no_such_session)?;
+    let over = app.webrtc.feed(id).ok_or_else(no_such_feed)?;
     let broadcast = app.streams.get(stream).ok_or_else(|| names::no_such_stream(stream))?;
     let feed = Feed::new(Arc::clone(app), broadcast, kinds, over);
     let events = futures_util::stream::unfold(feed, |mut feed| async move {
@@ -198,7 +217,10 @@ impl Feed {
     fn news(&mut self) -> Option<Event> {
         let active = self.broadcast.state() == BroadcastState::Live;
         let kind = if active { Kind::Active } else { Kind::Inactive };
-        if self.active.replace(active) != Some(active) && self.kinds.contains(&kind) {
+        let before = self.active.replace(active);
+        // A feed never begins with `inactive`.
+        let news = before != Some(active) && (active || before.is_some());
+        if news && self.kinds.contains(&kind) {
             return Some(Event::default().event(kind.name()).data("{}"));
         }
         if self.kinds.contains(&Kind::ViewerCount) {
