@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_media::{MediaKind, StreamName};
+use headwater_media::{BroadcastState, MediaKind, StreamName};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
@@ -226,7 +226,8 @@ impl HlsService {
         start::next_part(&self.waiting, stream).await;
         let list = stream.list();
         let entry = |rendition: &Arc<Rendition>| {
-            Entry::of(rendition.name().as_str(), rendition.version().snapshot())
+            let entry = || Entry::of(rendition.name().as_str(), rendition.version().snapshot());
+            goes_on(stream, rendition).then(entry).flatten()
         };
         let entries: Vec<Entry> = list.iter().filter_map(entry).collect();
         let text = multivariant::render(&entries, self.options.audio)
@@ -258,7 +259,7 @@ impl HlsService {
         name: &str,
     ) -> Result<Arc<Rendition>, Failure> {
         let codec = match stream.get(name) {
-            Some(there) if there.kind() == MediaKind::Video => return Ok(there),
+            Some(there) if there.kind() == MediaKind::Video => return live(stream, there),
             Some(there) => codec_of(&there).or(codec_named(name)),
             None => codec_named(name),
         };
@@ -268,7 +269,7 @@ impl HlsService {
         let announced =
             tracks.is_empty() || tracks.iter().any(|track| track.name().as_str() == name);
         if !made && !announced {
-            return existing(stream, name);
+            return existing(stream, name).and_then(|there| live(stream, there));
         }
         let look = |changes: &mut Vec<_>| match stream.get(name) {
             Some(there) if !is_behind(stream, &there) => Look::Done(there),
@@ -283,7 +284,9 @@ impl HlsService {
         };
         match until(&self.waiting, vec![stream.changes()], look).await {
             Ok(there) => Ok(there),
-            Err(Unanswered::TimedOut) => existing(stream, name),
+            Err(Unanswered::TimedOut) => {
+                existing(stream, name).and_then(|there| live(stream, there))
+            }
             Err(full) => Err(unanswered(full)),
         }
     }
@@ -375,6 +378,24 @@ fn settled(list: &[Arc<Rendition>], wanted: &[AudioCodec], stream: &StreamRendit
         })
     };
     ((all_ready && start::has_begun(stream)) || old) && wanted.iter().all(has)
+}
+
+/// Whether a rendition goes on as long as its stream does. One whose track the publisher that
+/// returned does not bring has stopped for good: a player that begins with it never plays, and one
+/// that plays it waits for ever.
+fn goes_on(stream: &StreamRenditions, rendition: &Rendition) -> bool {
+    let broadcast = stream.broadcast();
+    broadcast.state() == BroadcastState::Ended || broadcast.track(rendition.name()).is_some()
+}
+
+/// The rendition, unless it has stopped: its player shall begin anew at once, with what is left.
+fn live(stream: &StreamRenditions, there: Arc<Rendition>) -> Result<Arc<Rendition>, Failure> {
+    if goes_on(stream, &there) {
+        return Ok(there);
+    }
+    let why = "the stream goes on without this rendition: load its multivariant playlist again";
+    let title = "Rendition not found";
+    Err(Failure::new(StatusCode::NOT_FOUND, "rendition-not-found", title, why))
 }
 
 fn existing(stream: &StreamRenditions, name: &str) -> Result<Arc<Rendition>, Failure> {

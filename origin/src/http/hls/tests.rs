@@ -547,6 +547,36 @@ async fn a_track_that_comes_back_goes_on_in_the_same_rendition() {
 }
 
 #[tokio::test]
+async fn a_rendition_that_the_publisher_no_longer_brings_is_not_offered_any_more() {
+    let (server, mut video) = running().await;
+    let mut audio = Rig::on(&server.broadcast, "audio", aac());
+    for _ in 0..3 {
+        audio.group_of_seconds(2);
+    }
+    server.settle().await;
+    let path = "/hls/a/-/audio/index.m3u8?_HLS_msn=3&_HLS_part=0";
+    assert!(server.get("/hls/a/index.m3u8").await.text().contains("-/audio/index.m3u8"));
+    let waiting = server.begin(path).await;
+    audio.finish();
+    server.broadcast.remove_track(&headwater_media::TrackName::parse("audio").unwrap());
+    video.group_of_seconds(2);
+    server.settle().await;
+    let text = server.get("/hls/a/index.m3u8").await.text().to_owned();
+    assert!(!text.contains("audio") && !text.contains("mp4a"), "{text}");
+    let answer = server.get(path).await;
+    assert_eq!((answer.status, &*answer.slug()), (404, "rendition-not-found"));
+    assert_eq!(server.get("/hls/a/-/audio/2.0.m4s").await.status, 200, "still to be played");
+    waiting.abort();
+    // It comes back with the next publisher.
+    let mut again = Rig::on(&server.broadcast, "audio", aac());
+    again.skip_groups(4);
+    again.group_of_seconds(2);
+    server.settle().await;
+    assert!(server.get("/hls/a/index.m3u8").await.text().contains("-/audio/index.m3u8"));
+    assert_eq!(server.get("/hls/a/-/audio/index.m3u8").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_delta_update_is_given_where_it_is_shorter() {
     let (server, mut rig) = running().await;
     let path = "/hls/a/-/video/index.m3u8?_HLS_skip=YES";
