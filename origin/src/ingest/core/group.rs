@@ -83,8 +83,11 @@ impl StreamCore {
         };
         let start = group.header().start;
         let end = timeline.next_dts().unwrap_or(start).since(start).micros();
+        // After a pause the frame is not put where the last one ended.
+        let reach = timeline.preview(frame.dts).since(start).micros();
         let one = MediaTime::new(timeline.frame_ticks(), rate).micros();
-        let full = end + one > longest || group.len() >= frames_max;
+        let long = end + one > longest || group.len() >= frames_max;
+        let full = long || reach + one > longest;
         let regular = match track.kind {
             MediaKind::Video => frame.keyframe && (end >= GROUP_MIN_MICROS || track.codec_changed),
             MediaKind::Audio => end >= interval || track.codec_changed,
@@ -94,7 +97,7 @@ impl StreamCore {
             return dropped("before_keyframe");
         }
         let far = track.kind == MediaKind::Video && end > KEYFRAMES_FAR_MICROS;
-        if (full && !regular) || (regular && far) {
+        if (long && !regular) || (regular && far) {
             if track.kind == MediaKind::Video {
                 let text = format!(
                     "keyframes are {} s apart or more: segments are long, or cut without them; set \
@@ -204,7 +207,7 @@ impl StreamCore {
             self.begin_group(n, &frame, cut.seq, None);
         } else if let Some(group) = open {
             let start = group.header().start;
-            let length = timeline.next_dts().unwrap_or(start).since(start).micros();
+            let length = timeline.preview(frame.dts).since(start).micros();
             if length + 2 * half > longest || group.len() >= frames_max {
                 // The leader has stalled: this track goes on alone, and leaves the leader a gap.
                 let seq = self.numbers.take_group();

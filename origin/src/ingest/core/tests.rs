@@ -264,6 +264,29 @@ fn video_that_stalls_leaves_a_gap_in_its_own_numbers_alone() {
 }
 
 #[test]
+fn a_pause_within_a_group_makes_no_segment_longer_than_the_target_duration() {
+    let mut bed = Bed::new(true, true);
+    bed.run(0, 150, 60);
+    // Five seconds are lost on the way, the keyframe among them.
+    bed.now = bed.now.plus_micros(5_000_000);
+    for n in 300..450 {
+        bed.now = bed.now.plus_micros(33_333);
+        bed.video(n * FRAME, n % 60 == 0 && n > 300).unwrap();
+        for sound in [n * 5 / 3, n * 5 / 3 + 1].iter().take(if n % 3 == 1 { 1 } else { 2 }) {
+            let _ = bed.audio(sound * 960);
+        }
+    }
+    for name in ["video", "audio"] {
+        let groups = bed.groups(name);
+        for group in groups.iter().filter(|g| g.final_len().is_some()) {
+            let micros = group.end().since(group.header().start).micros();
+            assert!((micros + 500_000) / 1_000_000 <= 2, "{name} {}: {micros}", group.seq());
+        }
+        assert!(groups.last().unwrap().end().micros() > 15_000_000, "it caught up");
+    }
+}
+
+#[test]
 fn a_publisher_that_returns_continues_the_numbers_after_a_discontinuity() {
     let mut bed = Bed::new(true, true);
     bed.run(0, 150, 60);
