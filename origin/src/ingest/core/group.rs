@@ -18,21 +18,30 @@ const GROUP_MIN_MICROS: i64 = 500_000;
 const ROUNDING_MICROS: i64 = 490_000;
 /// Groups of this length together show how long groups are.
 const SETTLE_MICROS: i64 = 1_900_000;
+/// Groups that differ by this much at most are of one length: two frames at 20 a second.
+const EVEN_MICROS: i64 = 100_000;
 
 /// Settles `EXT-X-TARGETDURATION`, which never changes afterwards.
 #[derive(Default)]
 pub(super) struct TargetDuration {
     settled_s: Option<u32>,
+    shortest_micros: Option<i64>,
     longest_micros: i64,
     seen_micros: i64,
 }
 
 impl TargetDuration {
-    fn observe(&mut self, group_micros: i64) {
+    /// Counts a group in. Where those seen differ in length, an encoder sets keyframes at cuts of
+    /// the scene: its longest groups are still to come, and are taken to last `interval`.
+    fn observe(&mut self, group_micros: i64, interval_micros: i64) {
         self.longest_micros = self.longest_micros.max(group_micros);
         self.seen_micros = self.seen_micros.saturating_add(group_micros);
+        let shortest = self.shortest_micros.unwrap_or(group_micros).min(group_micros);
+        self.shortest_micros = Some(shortest);
         if self.settled_s.is_none() && self.seen_micros >= SETTLE_MICROS {
-            self.settle(self.longest_micros);
+            let even = self.longest_micros - shortest <= EVEN_MICROS;
+            let expected = if even { 0 } else { interval_micros };
+            self.settle(self.longest_micros.max(expected));
         }
     }
 
@@ -144,13 +153,14 @@ impl StreamCore {
     }
 
     fn begin_leader_group(&mut self, n: usize, frame: &Mapped) {
+        let interval = micros(self.options.keyframe_interval);
         let Some(session) = self.session.as_mut() else { return };
         let Some(track) = session.tracks.get_mut(n) else { return };
         let Some(slot) = self.slots.get_mut(track.slot) else { return };
         if let Some(open) = slot.writer.current().filter(|_| track.begun) {
             let length = open.end().since(open.header().start).micros();
             track.lengths = [track.lengths[1], Some(open.len())];
-            self.target.observe(length);
+            self.target.observe(length, interval);
             // By the publisher's own decoding times: the timeline only follows them, and those of
             // presentation are out of order where a group was cut between B-frames.
             let passed = (open.len(), frame.dts.saturating_sub(track.group_dts));

@@ -203,6 +203,21 @@ fn later_groups_never_round_to_more_than_the_target_duration() {
 }
 
 #[test]
+fn cuts_of_the_scene_at_the_start_do_not_make_later_groups_too_long() {
+    let mut bed = Bed::new(true, false);
+    bed.run(0, 27, 60);
+    bed.run(27, 36, 60);
+    bed.run(63, 300, 60);
+    let groups = bed.groups("video");
+    assert!(groups.iter().all(|group| group.header().independent), "no group was cut");
+    assert_eq!(groups.last().unwrap().header().target_duration_s, Some(2));
+    // Groups of a second each keep their own target duration.
+    let mut bed = Bed::new(true, false);
+    bed.run(0, 120, 30);
+    assert_eq!(bed.groups("video").last().unwrap().header().target_duration_s, Some(1));
+}
+
+#[test]
 fn a_stream_of_keyframes_alone_does_not_make_a_group_each() {
     let mut bed = Bed::new(true, false);
     bed.run(0, 300, 1);
