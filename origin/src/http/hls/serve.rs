@@ -307,7 +307,11 @@ impl HlsService {
             let snapshot = version.snapshot();
             match query.msn.map(|msn| snapshot.reload(msn, query.part)) {
                 Some(Reload::TooFar { last }) => Look::Done(Err(too_far(last))),
-                Some(Reload::Wait) => Look::Wait(self.patience(snapshot)),
+                Some(Reload::Wait) => match &snapshot.unsupported {
+                    // The next publisher's codec: what is waited for will not come.
+                    Some(why) => Look::Done(Err(not_in_hls(why))),
+                    None => Look::Wait(self.patience(snapshot)),
+                },
                 None | Some(Reload::Now) if snapshot.is_ready() => Look::Done(Ok(version)),
                 None | Some(Reload::Now) => match (&snapshot.unsupported, snapshot.ended) {
                     (Some(why), _) => Look::Done(Err(not_in_hls(why))),

@@ -457,6 +457,16 @@ async fn a_codec_that_hls_cannot_carry_is_left_out_and_named_if_nothing_remains(
     assert!(text.contains("-/audio/index.m3u8") && !text.contains("-/video/"), "{text}");
 }
 
+#[tokio::test]
+async fn who_waits_for_a_codec_that_hls_cannot_carry_is_told_at_once() {
+    let (server, rig) = running().await;
+    let waiting = server.begin("/hls/a/-/video/index.m3u8?_HLS_msn=3&_HLS_part=2").await;
+    rig.republish(vp8()).group_of_seconds(2);
+    let answer = waiting.await.unwrap();
+    assert_eq!((answer.status, &*answer.slug()), (404, "codec-not-in-hls"));
+    assert_eq!(server.get("/hls/a/-/video/2.m4s").await.status, 200, "still to be played");
+}
+
 #[derive(Default)]
 struct Bridge {
     wanted: Mutex<HashSet<AudioCodec>>,

@@ -213,6 +213,15 @@ impl Rig {
         self.writer.as_mut().unwrap().begin_group(header).unwrap();
     }
 
+    /// Goes on in another codec, as another publisher would.
+    pub(crate) fn republish(mut self, codec: Codec) -> Self {
+        self.end_group();
+        self.codec = codec;
+        self.config_version += 1;
+        self.discontinuity = self.discontinuity.next();
+        self
+    }
+
     /// Leaves out so many group numbers, and the time of two seconds for each.
     pub(crate) fn skip_groups(&mut self, count: u64) {
         self.next_group += count;
