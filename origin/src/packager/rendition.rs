@@ -116,6 +116,13 @@ impl Rendition {
         Some(Report { rendition: self.name.to_string(), last_msn, last_part })
     }
 
+    /// Its newest segment; none where it has nothing to play.
+    #[must_use]
+    pub fn last_msn(&self) -> Option<u64> {
+        let version = self.current.load();
+        version.snapshot.last_part().filter(|_| version.snapshot.is_ready()).map(|(msn, _)| msn)
+    }
+
     fn publish(&self, snapshot: Snapshot) {
         self.current.store(Arc::new(Version::new(snapshot)));
         self.changes.send_modify(|version| *version += 1);

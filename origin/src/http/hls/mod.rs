@@ -4,6 +4,7 @@
 //! a time. Not here: what a playlist says (`packager`), connections (the node's server).
 
 mod body;
+mod meter;
 mod negotiate;
 mod path;
 mod reply;

@@ -30,13 +30,42 @@ pub(super) enum Resource {
 
 impl Resource {
     /// The kind of route, for metrics.
-    pub(super) fn route(&self) -> &'static str {
+    pub(super) fn route(&self) -> Route {
+        match self {
+            Self::Multivariant => Route::Multivariant,
+            Self::Playlist { .. } => Route::Playlist,
+            Self::Init { .. } => Route::Init,
+            Self::Segment { .. } => Route::Segment,
+            Self::Part { .. } => Route::Part,
+        }
+    }
+}
+
+/// A kind of resource, as metrics tell them apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Route {
+    Multivariant,
+    Playlist,
+    Init,
+    Segment,
+    Part,
+    /// A path that leads nowhere.
+    Unknown,
+}
+
+impl Route {
+    /// How many there are.
+    pub(super) const COUNT: usize = 6;
+
+    /// Its label in metrics.
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Multivariant => "multivariant",
-            Self::Playlist { .. } => "playlist",
-            Self::Init { .. } => "init",
-            Self::Segment { .. } => "segment",
-            Self::Part { .. } => "part",
+            Self::Playlist => "playlist",
+            Self::Init => "init",
+            Self::Segment => "segment",
+            Self::Part => "part",
+            Self::Unknown => "unknown",
         }
     }
 }

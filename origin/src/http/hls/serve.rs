@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_media::{BroadcastState, MediaKind, StreamName};
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::{AUTHORIZATION, RANGE};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
 use super::body::HlsBody;
-use super::path::{PathError, Query, Resource, Target};
+use super::meter::Meter;
+use super::path::{PathError, Query, Resource, Route, Target};
 use super::reply::{self, Failure, text};
 use super::start;
 use super::wait::{Look, Unanswered, Waiting, until};
@@ -91,6 +92,7 @@ pub struct HlsService {
     demand: Arc<dyn AudioDemand>,
     options: HlsOptions,
     waiting: Arc<Waiting>,
+    meter: Arc<Meter>,
 }
 
 impl HlsService {
@@ -102,7 +104,8 @@ impl HlsService {
         demand: Arc<dyn AudioDemand>,
         options: HlsOptions,
     ) -> Self {
-        Self { packager, access, demand, options, waiting: Waiting::new(options.waiting) }
+        let (waiting, meter) = (Waiting::new(options.waiting), Arc::default());
+        Self { packager, access, demand, options, waiting, meter }
     }
 
     /// The streams that it serves.
@@ -114,11 +117,17 @@ impl HlsService {
     /// Answers one request, whose path begins with `/hls/`. Dropping the future gives up waiting.
     pub async fn handle<B>(&self, request: &Request<B>, peer: IpAddr) -> Response<HlsBody> {
         let target = Target::parse(request.uri().path());
-        let route = target.as_ref().map_or("unknown", |target| target.resource.route());
+        let route = target.as_ref().map_or(Route::Unknown, |target| target.resource.route());
+        let (uri, headers) = (request.uri(), request.headers());
         let response = match *request.method() {
             Method::OPTIONS => reply::preflight(),
-            Method::GET => self.get(target, request, peer).await,
-            Method::HEAD => reply::without_body(self.get(target, request, peer).await),
+            Method::GET => self.get(target, uri, headers, peer).await,
+            Method::HEAD => {
+                // Ranges are for GET alone (RFC 9110, 14.2).
+                let mut headers = headers.clone();
+                headers.remove(RANGE);
+                reply::without_body(self.get(target, uri, &headers, peer).await)
+            }
             _ => Failure::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method-not-allowed",
@@ -127,29 +136,27 @@ impl HlsService {
             )
             .into_response(),
         };
-        let status = response.status().as_u16().to_string();
-        metrics::counter!("headwater_hls_requests_total", "route" => route, "status" => status)
-            .increment(1);
         let bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
-        metrics::counter!("headwater_hls_sent_bytes_total", "route" => route).increment(bytes);
+        self.meter.count(route, response.status(), bytes);
         response
     }
 
-    async fn get<B>(
+    async fn get(
         &self,
         target: Result<Target, PathError>,
-        request: &Request<B>,
+        uri: &Uri,
+        headers: &HeaderMap,
         peer: IpAddr,
     ) -> Response<HlsBody> {
         let answer = async {
             let target = target.map_err(bad_path)?;
-            let query = Query::parse(request.uri().query().unwrap_or(""));
-            let token = bearer(request.headers())
+            let query = Query::parse(uri.query().unwrap_or(""));
+            let token = bearer(headers)
                 .or_else(|| query.as_ref().ok().and_then(|query| query.token.as_deref()));
-            let nearness = names::nearness(request.headers(), request.uri());
+            let nearness = names::nearness(headers, uri);
             self.allow(Caller { peer, token, nearness }, &target.stream)?;
             let query = query.map_err(|why| bad_request("invalid-directive", why))?;
-            self.answer(&target, &query, request.headers()).await
+            self.answer(&target, &query, headers).await
         };
         answer.await.unwrap_or_else(Failure::into_response)
     }
@@ -423,14 +430,10 @@ fn is_behind(stream: &StreamRenditions, rendition: &Rendition) -> bool {
     if codec_named(rendition.name().as_str()).is_none() {
         return false;
     }
-    let newest = |of: &Rendition| of.report().map(|report| report.last_msn);
-    let others = stream.list();
-    let edge = others
-        .iter()
-        .filter(|other| other.name() != rendition.name())
-        .filter_map(|o| newest(o))
-        .max();
-    edge.is_some_and(|edge| newest(rendition).is_none_or(|own| own + 1 < edge))
+    let list = stream.list();
+    let others = list.iter().filter(|other| other.name() != rendition.name());
+    let edge = others.filter_map(|other| other.last_msn()).max();
+    edge.is_some_and(|edge| rendition.last_msn().is_none_or(|own| own + 1 < edge))
 }
 
 fn codec_named(name: &str) -> Option<AudioCodec> {

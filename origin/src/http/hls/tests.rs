@@ -379,6 +379,18 @@ async fn media_answers_ranges_and_conditions() {
 }
 
 #[tokio::test]
+async fn a_range_is_for_get_alone() {
+    let (server, _rig) = running().await;
+    let path = "/hls/a/-/video/0.0.m4s";
+    let whole = server.get(path).await;
+    let ranged = server.send(Method::GET, path, &[(RANGE, "bytes=0-0")]).await;
+    assert_eq!(ranged.status, 206);
+    let head = server.send(Method::HEAD, path, &[(RANGE, "bytes=0-0")]).await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header(CONTENT_LENGTH), whole.body.len().to_string());
+}
+
+#[tokio::test]
 async fn the_multivariant_playlist_offers_each_audio_codec_aac_first() {
     let server = Server::new();
     let mut video = server.video();

@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use metrics::Gauge;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Counts the requests that wait.
-#[derive(Debug)]
 pub(super) struct Waiting {
     now: AtomicUsize,
     limit: usize,
+    gauge: Gauge,
 }
 
 impl Waiting {
     pub(super) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { now: AtomicUsize::new(0), limit })
+        let gauge = metrics::gauge!("headwater_hls_waiting_requests");
+        Arc::new(Self { now: AtomicUsize::new(0), limit, gauge })
     }
 
     fn enter(self: &Arc<Self>) -> Option<Place> {
@@ -29,7 +31,7 @@ impl Waiting {
             metrics::counter!("headwater_hls_waiting_refused_total").increment(1);
             return None;
         }
-        metrics::gauge!("headwater_hls_waiting_requests").increment(1.0);
+        self.gauge.increment(1.0);
         Some(Place(Arc::clone(self)))
     }
 }
@@ -40,7 +42,7 @@ struct Place(Arc<Waiting>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.now.fetch_sub(1, Ordering::Relaxed);
-        metrics::gauge!("headwater_hls_waiting_requests").decrement(1.0);
+        self.0.gauge.decrement(1.0);
     }
 }
 
@@ -78,12 +80,21 @@ pub(super) async fn until<T>(
         if place.is_none() {
             place = Some(waiting.enter().ok_or(Unanswered::Full)?);
         }
-        let changed = changes.iter_mut().map(|receiver| Box::pin(receiver.changed()));
-        let any = futures_util::future::select_all(changed);
-        if tokio::time::timeout_at(begun + limit, any).await.is_err() {
+        if tokio::time::timeout_at(begun + limit, any(&mut changes)).await.is_err() {
             return Err(Unanswered::TimedOut);
         }
     }
+}
+
+/// Waits until one of them changes.
+async fn any(changes: &mut [watch::Receiver<u64>]) {
+    // A sender that is gone is a change too. Nearly all wait for one thing, thousands at a time.
+    if let [one] = changes {
+        let _ = one.changed().await;
+        return;
+    }
+    let changed = changes.iter_mut().map(|receiver| Box::pin(receiver.changed()));
+    let _ = futures_util::future::select_all(changed).await;
 }
 
 /// Waits for a while, unless too many wait already.
