@@ -32,7 +32,17 @@ fn find(args: &FindArgs) -> anyhow::Result<String> {
     }
     if args.config.is_some() {
         let config = Config::load(args.config.as_deref(), &[])?;
-        return Ok(api_url(config.values().http.listen));
+        let values = config.values();
+        anyhow::ensure!(
+            values.http.enabled,
+            "a node with [http] enabled = false has no API to ask"
+        );
+        if values.http.listen.port() != 0 {
+            return Ok(api_url(values.http.listen));
+        }
+        // The system chose the port; the node has written down which.
+        let data = args.data.as_ref().unwrap_or(&values.general.data);
+        return Ok(read_record(data).context("no node seems to run with this file")?.api);
     }
     match &args.data {
         Some(data) => Ok(read_record(data).context("no node seems to run on this folder")?.api),

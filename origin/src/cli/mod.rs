@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, FlagValue, default_file};
+use crate::config::{Config, ConfigErrors, FlagValue, default_file};
 
 /// Low-latency live streaming: WHIP, SRT and RTMP in, WHEP and LL-HLS out.
 #[derive(Parser, Debug)]
@@ -120,7 +120,11 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("error: {error:#}"));
+            match error.downcast_ref::<ConfigErrors>() {
+                // Each begins with its file and line, as editors and scripts know it.
+                Some(errors) => complain(&errors.to_string()),
+                None => complain(&format!("error: {error:#}")),
+            }
             ExitCode::FAILURE
         }
     }

@@ -4,30 +4,62 @@
 
 use std::net::SocketAddr;
 
-use super::read::Reading;
+use super::read::{Origin, Reading};
+use super::schema::RawConfig;
+use super::value::Value as _;
 
 /// Adds an error for each pair of values that do not fit together.
 pub(super) fn check(reading: &mut Reading) {
     let raw = reading.raw.clone();
-    let mut wrong = |key: &str, message: String| {
-        let origin = reading.origin(key);
-        reading.error(origin, key, message);
-    };
     if raw.media.max_group > raw.media.window {
-        wrong("media.max_group", "must not be longer than media.window".into());
+        let (window, group) = (raw.media.window.render(), raw.media.max_group.render());
+        blame(
+            reading,
+            ("media.max_group", format!("must not be longer than media.window, which is {window}")),
+            ("media.window", format!("must not be shorter than media.max_group, which is {group}")),
+        );
     }
     if raw.limits.frame_bytes > raw.limits.track_bytes {
-        wrong("limits.frame_bytes", "must not be larger than limits.track_bytes".into());
+        let (track, frame) = (raw.limits.track_bytes.render(), raw.limits.frame_bytes.render());
+        blame(
+            reading,
+            (
+                "limits.frame_bytes",
+                format!("must not be larger than limits.track_bytes, which is {track}"),
+            ),
+            (
+                "limits.track_bytes",
+                format!("must not be smaller than limits.frame_bytes, which is {frame}"),
+            ),
+        );
     }
     if raw.webrtc.enabled && !raw.http.enabled {
-        wrong("webrtc.enabled", "needs http.enabled = true, which carries WHIP and WHEP".into());
+        blame(
+            reading,
+            ("webrtc.enabled", "needs http.enabled = true, which carries WHIP and WHEP".into()),
+            ("http.enabled", "carries WHIP and WHEP: set webrtc.enabled = false too".into()),
+        );
     }
     let workers = u16::try_from(raw.webrtc.workers.max(1)).unwrap_or(u16::MAX);
     let first = raw.webrtc.listen.port();
     if raw.webrtc.enabled && first != 0 && first.checked_add(workers - 1).is_none() {
         let message = format!("{workers} workers need as many ports from {first} on, up to 65535");
-        wrong("webrtc.workers", message);
+        blame(reading, ("webrtc.workers", message.clone()), ("webrtc.listen", message));
     }
+    collisions(reading, &raw, workers);
+}
+
+/// Adds an error to the first of two keys that was given: a default has no line, and is not what
+/// has to be mended.
+fn blame(reading: &mut Reading, one: (&str, String), other: (&str, String)) {
+    let given = |key: &str| reading.origin(key) != Origin::Default;
+    let (key, message) = if given(one.0) || !given(other.0) { one } else { other };
+    let origin = reading.origin(key);
+    reading.error(origin, key, message);
+}
+
+/// Adds an error for each two listeners that want the same port.
+fn collisions(reading: &mut Reading, raw: &RawConfig, workers: u16) {
     let tcp = [
         ("http.listen", raw.http.enabled, raw.http.listen, 1),
         ("webrtc.listen", raw.webrtc.enabled, raw.webrtc.listen, workers),
@@ -41,7 +73,14 @@ pub(super) fn check(reading: &mut Reading) {
         for (index, (key, on, address, ports)) in listeners.iter().enumerate() {
             for (other_key, other_on, other, other_ports) in listeners.iter().take(index) {
                 if *on && *other_on && overlap((*address, *ports), (*other, *other_ports)) {
-                    wrong(key, format!("{address} ({transport}) is taken by {other_key} already"));
+                    let taken = |address: &SocketAddr, by: &str| {
+                        format!("{address} ({transport}) is taken by {by} already")
+                    };
+                    blame(
+                        reading,
+                        (*key, taken(address, other_key)),
+                        (*other_key, taken(other, key)),
+                    );
                 }
             }
         }
@@ -69,6 +108,12 @@ mod tests {
             ("[srt]\nlisten = \"127.0.0.1:8190\"\n[webrtc]\nworkers = 4", 2, "srt.listen"),
             ("[webrtc]\nlisten = \"0.0.0.0:65535\"\nworkers = 2", 3, "webrtc.workers"),
             ("[webrtc]\nenabled = true\n[http]\nenabled = false", 2, "webrtc.enabled"),
+            // Where one of the two is a default, the other is to blame: it has a line.
+            ("[media]\nwindow = \"5s\"", 2, "media.window"),
+            ("[limits]\ntrack_bytes = \"1MiB\"", 2, "limits.track_bytes"),
+            ("[http]\nenabled = false", 2, "http.enabled"),
+            ("\n[http]\nlisten = \"0.0.0.0:1935\"", 3, "http.listen"),
+            ("[webrtc]\nlisten = \"0.0.0.0:8890\"", 2, "webrtc.listen"),
         ] {
             let errors = Config::read(Some(("f", text)), &[], []).unwrap_err().errors;
             let found = errors.iter().any(|e| e.origin == Origin::Line(line) && e.key == key);

@@ -107,8 +107,9 @@ impl Reading {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
-            self.error(Origin::Line(line), "", error.message().to_owned());
+            self.error(Origin::Line(line), &key_at(text, line), error.message().to_owned());
         }
+        let broken: Vec<_> = self.errors.iter().map(|error| error.origin.clone()).collect();
         for (key, value) in table.get_ref() {
             let line = line_of(text, key.span().start);
             let name = key.get_ref().as_ref();
@@ -124,6 +125,12 @@ impl Reading {
                 value => self.set(Origin::Line(line), "", name, Input::Toml(value)),
             }
         }
+        // What a line that is no TOML was taken for says nothing more.
+        let mut place = 0;
+        self.errors.retain(|error| {
+            place += 1;
+            place <= broken.len() || !broken.contains(&error.origin)
+        });
     }
 
     /// Takes the values of flags.
@@ -137,10 +144,11 @@ impl Reading {
     /// Takes environment variables; those that do not begin with `HEADWATER_` are passed over.
     pub fn variables(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
         let mut ours: Vec<_> = variables.into_iter().collect();
-        ours.retain(|(name, _)| name.starts_with(VARIABLE_PREFIX));
         ours.sort();
         for (name, value) in ours {
-            let path = name.trim_start_matches(VARIABLE_PREFIX).to_ascii_lowercase();
+            let Some(path) = name.strip_prefix(VARIABLE_PREFIX).map(str::to_ascii_lowercase) else {
+                continue;
+            };
             let origin = Origin::Variable(name.clone());
             match path.split_once("__") {
                 Some((section, key)) if self.is_section(section) => {
@@ -235,6 +243,28 @@ fn line_of(text: &str, offset: usize) -> usize {
     before.iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
+/// The key, or the section, that a line of broken TOML is about, as far as its text tells.
+fn key_at(text: &str, line: usize) -> String {
+    let header = |line: &str| {
+        let inner = line.trim().strip_prefix('[')?.trim_start_matches('[');
+        Some(inner.split([']', '#']).next().unwrap_or_default().trim().to_owned())
+    };
+    let Some(broken) = text.lines().nth(line.saturating_sub(1)) else { return String::new() };
+    if let Some(section) = header(broken) {
+        return section;
+    }
+    let section = text.lines().take(line.saturating_sub(1)).filter_map(header).last();
+    let key = broken.split(['=', '#']).next().unwrap_or_default().trim();
+    let path: Vec<_> = section.iter().map(String::as_str).chain([key]).collect();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '"');
+    // What does not look like a key is none.
+    if path.iter().all(|part| !part.is_empty() && part.chars().all(plain)) {
+        path.join(".")
+    } else {
+        String::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,7 +294,13 @@ mod tests {
             ("[ingest]\npolicy = \"first\"", 2, "ingest.policy", "\"reject\", \"replace\""),
             ("[limits]\ntrack_bytes = \"64MB\"", 2, "limits.track_bytes", "KiB, MiB, GiB"),
             ("[log]\nfilter = \"a=loud\"", 2, "log.filter", "RUST_LOG"),
-            ("[http]\nlisten = ", 2, "", ""),
+            ("[http]\nlisten = ", 2, "http.listen", ""),
+            ("data = a", 1, "data", "quoted"),
+            ("[http]\nenabled = true\nenabled = true", 3, "http.enabled", "duplicate key"),
+            ("[http]\n[srt]\n[http]", 3, "http", "duplicate key"),
+            ("[http]\n[srt\nlatency = \"1s\"", 2, "srt", "unclosed"),
+            ("[http]\n= 3", 2, "", ""),
+            ("\u{e9} = 3", 1, "", ""),
         ] {
             let errors = errors_of(text);
             let found = errors.iter().any(|(origin, at, message)| {
