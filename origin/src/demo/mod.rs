@@ -8,6 +8,8 @@ mod picture;
 mod sound;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +28,7 @@ use self::picture::Picture;
 use self::sound::Tone;
 use crate::clock::Clock;
 use crate::ingest::{Publisher, PushError, RawFrame, TrackId};
-use crate::sessions::{OpenError, Role, SessionInfo, Sessions};
+use crate::sessions::{OpenError, Role, SessionCounters, SessionInfo, Sessions};
 use crate::streams::{PublishError, Streams};
 
 /// A little less than two seconds, so that the frame that reaches them is the keyframe.
@@ -105,7 +107,8 @@ pub async fn run(
     })?;
     let publisher = streams.publish(&options.stream, &session)?;
     let ended = publisher.ended();
-    let mut studio = Studio::new(&options, publisher, clock)?;
+    let counters = Arc::clone(session.counters());
+    let mut studio = Studio::new(&options, publisher, counters, clock)?;
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / options.fps.max(1));
     // A machine that cannot keep up drops frames, as a camera would.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -126,6 +129,7 @@ pub async fn run(
 struct Studio {
     clock: Clock,
     publisher: Publisher,
+    counters: Arc<SessionCounters>,
     video: TrackId,
     audio: TrackId,
     picture: Picture,
@@ -143,6 +147,7 @@ impl Studio {
     fn new(
         options: &DemoOptions,
         mut publisher: Publisher,
+        counters: Arc<SessionCounters>,
         clock: Clock,
     ) -> Result<Self, DemoError> {
         let config = EncoderConfig::new()
@@ -162,6 +167,7 @@ impl Studio {
         Ok(Self {
             clock,
             publisher,
+            counters,
             video,
             audio,
             picture: Picture::new(options.width, options.height),
@@ -199,7 +205,7 @@ impl Studio {
         };
         // Empty where the encoder's rate control left the frame out.
         if !frame.payload.is_empty() {
-            self.publisher.push(self.video, frame, self.clock.now())?;
+            self.push(self.video, frame)?;
         }
         while self.tone.position_micros() < now.micros() - self.begun {
             let at = MediaTime::new(self.tone.position_samples(), ClockRate::OPUS);
@@ -210,8 +216,15 @@ impl Studio {
                 capture: Some(now),
                 payload: Bytes::from(self.tone.packet(self.begun)?),
             };
-            self.publisher.push(self.audio, frame, self.clock.now())?;
+            self.push(self.audio, frame)?;
         }
         Ok(self)
+    }
+
+    fn push(&mut self, track: TrackId, frame: RawFrame) -> Result<(), PushError> {
+        let bytes = u64::try_from(frame.payload.len()).unwrap_or(u64::MAX);
+        self.counters.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.frames_in.fetch_add(1, Ordering::Relaxed);
+        self.publisher.push(track, frame, self.clock.now())
     }
 }
