@@ -43,7 +43,8 @@ pub(super) fn nearness(headers: &HeaderMap, uri: &Uri) -> Nearness {
 }
 
 /// Headers by which proxies say for whom they speak.
-const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
+const FORWARDED: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
 
 /// Whether only this machine can be meant by `host`. Names without a dot are not to be had in
 /// public DNS.
@@ -177,6 +178,7 @@ mod tests {
         assert_eq!(of("http://example.org/", "host", "localhost"), Nearness::ForeignHost);
         assert_eq!(of("/", "x-forwarded-for", "10.0.0.1"), Nearness::Proxied);
         assert_eq!(of("/", "forwarded", "for=10.0.0.1"), Nearness::Proxied);
+        assert_eq!(of("/", "via", "1.1 example.org"), Nearness::Proxied);
     }
 
     #[test]
