@@ -337,7 +337,10 @@ fn write_pes(
         let ticks = time.to_rate(ClockRate::VIDEO).ticks().wrapping_add(TIME_OFFSET_TICKS);
         ticks.cast_unsigned() & TIME_MASK
     };
-    let (pts, dts) = (ticks(frame.pts), ticks(frame.dts));
+    // A source that is slower than its cadence may be shown before its decoding on the bus, which
+    // a PES must not say (ISO/IEC 13818-1 §2.7.5).
+    let early = frame.pts.since(frame.dts).ticks() < 0;
+    let (pts, dts) = (ticks(if early { frame.dts } else { frame.pts }), ticks(frame.dts));
     out.put_slice(&[0, 0, 1, kind.stream_id(), 0, 0]);
     out.put_u8(0x84); // data alignment: an access unit begins here
     if pts == dts {

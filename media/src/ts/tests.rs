@@ -493,3 +493,12 @@ fn a_jump_of_the_clock_is_announced() {
     assert_eq!(announced, [false, false, false, true, false, true]);
     assert_eq!(pes(&demux(&bytes, CHUNK_BYTES), VIDEO_PID).len(), times.len());
 }
+
+#[test]
+fn a_picture_shown_before_its_decoding_is_written_with_both_times_alike() {
+    let frames = [(0, video(90_000, 0, true, 100)), (0, video(93_000, -450, false, 100))];
+    let events = demux(&mux(&[h264()], &frames), CHUNK_BYTES);
+    let times: Vec<_> = pes(&events, VIDEO_PID).iter().map(|pes| (pes.pts, pes.dts)).collect();
+    let at = |ticks| Some(ticks + TIME_OFFSET_TICKS);
+    assert_eq!(times, [(at(90_000), at(90_000)), (at(93_000), at(93_000))]);
+}
