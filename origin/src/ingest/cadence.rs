@@ -42,6 +42,9 @@ const KNOWN: [(u32, u32); 16] = [
 const FRAMES_TO_MEASURE: usize = 7;
 /// Frames needed to see that a declared rate is the real one (headers lie about field rates).
 const FRAMES_TO_CONFIRM: usize = 3;
+/// Parts are filled at least so far by whole frames: 85 % is what a part must have (RFC 8216bis
+/// §4.4.4.9), and frames may be placed 8 % short.
+const PART_FILL_PERCENT: u64 = 93;
 /// Slowest and fastest cadence believed, in frames a second.
 const RATE_MIN: u32 = 1;
 const RATE_MAX: u32 = 240;
@@ -112,6 +115,31 @@ impl Cadence {
         let fastest = f64::from(clock.hz() / RATE_MAX);
         let num = measured.clamp(fastest, slowest).round() as u32;
         Some(best.map_or(Self { num, den: 1, known: false }, |(_, cadence)| cadence))
+    }
+
+    /// The cadence at which frames of this one are placed in parts of `target_ticks`: this one, or
+    /// the next faster one that fills a part, where this would leave parts too short. What frames
+    /// then come late is made up by whole frames.
+    pub(super) fn filling(self, target_ticks: u32) -> Self {
+        let (num, den) = (u64::from(self.num), u64::from(self.den));
+        let target = u64::from(target_ticks);
+        let frames = target * den / num.max(1);
+        let filled = frames.saturating_mul(num).saturating_mul(100);
+        if frames == 0 || filled >= target.saturating_mul(den * PART_FILL_PERCENT) {
+            return self;
+        }
+        let den = u32::try_from(frames + 1).unwrap_or(u32::MAX);
+        Self { num: target_ticks, den, ..self }
+    }
+
+    /// Whether a fifth of these intervals are no longer than the cadence says. Then the source has
+    /// it, and is slower on the whole because it leaves out frames, as cameras do in the dark:
+    /// frames placed at its mean rate would run ahead of it.
+    pub(super) fn is_kept_at_times(self, mut intervals: Vec<i64>) -> bool {
+        intervals.sort_unstable();
+        let short = intervals.get(intervals.len() / 5);
+        let own = f64::from(self.num) / f64::from(self.den);
+        short.is_some_and(|ticks| *ticks as f64 <= own * (1.0 + CHANGED))
     }
 
     /// The cadence of a group of `frames` frames over `ticks`, where that is not this one.
@@ -213,6 +241,20 @@ mod tests {
         assert_eq!(thirty.corrected(60, 178_000, ClockRate::VIDEO), None, "near enough");
         assert_eq!(odd.corrected(5, 15_000, ClockRate::VIDEO), None, "too few frames");
         assert_eq!(odd.corrected(60, 0, ClockRate::VIDEO), None);
+    }
+
+    #[test]
+    fn a_cadence_that_leaves_parts_too_short_is_placed_by_the_next_that_fills_them() {
+        let cadence = |num, den| Cadence { num, den, known: false };
+        for (given, target, placed) in [
+            (cadence(3_000, 1), 18_000, cadence(3_000, 1)),
+            (cadence(11_250, 1), 18_000, cadence(18_000, 2)),
+            (cadence(3_750, 1), 18_000, cadence(18_000, 5)),
+            (cadence(3_003, 2), 18_000, cadence(18_000, 12)),
+            (cadence(90_000, 1), 18_000, cadence(90_000, 1)),
+        ] {
+            assert_eq!(given.filling(target), placed, "{given:?}");
+        }
     }
 
     #[test]

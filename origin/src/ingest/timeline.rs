@@ -121,9 +121,11 @@ impl Timeline {
         let sum = num % den + self.remainder;
         self.remainder = sum % den;
         let frame = i64::from(num / den) + i64::from(sum / den);
+        let room = i64::from(self.plan.target_ticks).saturating_sub(self.part_ticks);
+        // Frames rounded up must not make a part a tick too long.
+        let frame = if frame == room.saturating_add(1) { room.max(1) } else { frame };
         if self.is_behind(lag) {
             let missing = lag.saturating_add(frame / 10) / frame.max(1);
-            let room = i64::from(self.plan.target_ticks).saturating_sub(self.part_ticks);
             let fits = (room / frame.max(1)).max(1) - 1;
             frame * (1 + missing.min(fits))
         } else if lag < -2 * frame {

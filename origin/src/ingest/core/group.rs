@@ -296,6 +296,7 @@ impl StreamCore {
             return dropped("before_group");
         }
         let Placed { pts, dts, duration } = timeline.place(frame.pts, frame.dts);
+        track.pace(frame.dts);
         let keyframe = frame.keyframe || track.kind == MediaKind::Audio;
         let frame =
             Frame { pts, dts, duration, keyframe, capture: frame.capture, payload: frame.payload };

@@ -488,3 +488,59 @@ fn a_group_cut_between_b_frames_does_not_change_the_cadence() {
         assert_eq!(frame.duration.ticks(), FRAME);
     }
 }
+
+/// How full the parts of these groups are, in per cent of their target, but for each group's last.
+fn parts_filled(groups: &[Arc<Group>]) -> Vec<i64> {
+    let mut filled = Vec::new();
+    for group in groups {
+        let plan = group.header().config.parts;
+        let (mut sum, mut of_group) = (0, Vec::new());
+        for frame in (0..group.len()).filter_map(|n| group.frame(n)) {
+            sum += frame.duration.ticks();
+            if plan.is_full(sum.unsigned_abs()) {
+                of_group.push(sum * 100 / i64::from(plan.target_ticks));
+                sum = 0;
+            }
+        }
+        if sum == 0 {
+            of_group.pop();
+        }
+        filled.extend(of_group);
+    }
+    filled
+}
+
+#[test]
+fn a_camera_that_leaves_out_frames_keeps_its_cadence_and_its_init_section() {
+    let mut bed = Bed::new(true, false);
+    for group in 0..20i64 {
+        for n in 0..60i64 {
+            bed.now = bed.now.plus_micros(33_333);
+            // Every other group in the dark, where a third of the frames is missing.
+            if n % 3 != 2 || group % 2 == 0 {
+                bed.video((group * 60 + n) * FRAME, n == 0).unwrap();
+            }
+        }
+    }
+    let groups = bed.groups("video");
+    let first = &groups[0].header().config;
+    assert!(groups.iter().all(|group| group.header().config.version == first.version));
+    assert!(parts_filled(&groups).iter().all(|percent| (85..=100).contains(percent)));
+    for frame in groups.iter().flat_map(|group| (0..group.len()).filter_map(|n| group.frame(n))) {
+        assert!(frame.pts.since(frame.dts).ticks() >= 0, "{frame:?}");
+    }
+}
+
+#[test]
+fn a_source_of_an_odd_rate_fills_its_parts() {
+    for frame in [11_250, 6_400, 4_100] {
+        let mut bed = Bed::new(true, false);
+        for n in 0..120 {
+            bed.now = bed.now.plus_micros(frame * 100 / 9);
+            bed.video(n * frame, n % 30 == 0).unwrap();
+        }
+        let filled = parts_filled(&bed.groups("video"));
+        assert!(filled.len() > 20);
+        assert!(filled.iter().all(|percent| (85..=100).contains(percent)), "{frame}: {filled:?}");
+    }
+}

@@ -18,6 +18,11 @@ use super::reorder::Reorder;
 use crate::ingest::cadence::Cadence;
 use crate::ingest::timeline::Timeline;
 
+/// Intervals of a group that are kept: four seconds at 60 frames a second tell enough.
+const INTERVALS_MAX: usize = 240;
+/// Slow groups in a row that it takes at most: two minutes of groups of two seconds.
+const SLOW_GROUPS_MAX: u32 = 64;
+
 /// A frame on the broadcast's timeline, in ticks of its track.
 #[derive(Clone, Debug)]
 pub(super) struct Mapped {
@@ -111,6 +116,13 @@ pub(super) struct SessionTrack {
     pub(super) timeline: Option<Timeline>,
     pub(super) plan: Option<PartPlan>,
     cadence: Option<Cadence>,
+    /// When the last frame was decoded by its own time, and how long each of the group's frames
+    /// lasted until the next, in ticks.
+    last_dts: Option<i64>,
+    intervals: Vec<i64>,
+    /// Groups in a row that were slower than the cadence, and how many it takes to believe them:
+    /// a source that leaves out frames now and then keeps its cadence, and its init section.
+    slow_groups: (u32, u32),
     /// Frames that wait for the cadence or for the leader.
     pub(super) held: VecDeque<Mapped>,
     /// Where this track's next group begins, as its leader has cut.
@@ -143,6 +155,9 @@ impl SessionTrack {
             timeline: None,
             plan: None,
             cadence: None,
+            last_dts: None,
+            intervals: Vec::new(),
+            slow_groups: (0, 1),
             held: VecDeque::new(),
             cut: None,
             begun: false,
@@ -174,6 +189,15 @@ impl SessionTrack {
     pub(super) fn observe(&mut self, frame: &Mapped) {
         if self.kind == MediaKind::Video {
             self.reorder.observe(frame.pts, frame.dts, frame.keyframe);
+        }
+    }
+
+    /// Takes note of how far a frame that goes on the bus is from the one before.
+    pub(super) fn pace(&mut self, dts: i64) {
+        if let Some(last) = self.last_dts.replace(dts)
+            && self.intervals.len() < INTERVALS_MAX
+        {
+            self.intervals.push(dts.saturating_sub(last));
         }
     }
 
@@ -240,22 +264,56 @@ impl SessionTrack {
         (frames, ticks): (u32, i64),
         part_target: Duration,
     ) {
+        let intervals = std::mem::take(&mut self.intervals);
         let (Some(cadence), Some(rate)) = (self.cadence, self.rate()) else { return };
-        let Some(corrected) = cadence.corrected(frames, ticks, rate) else { return };
-        let plan = slot.plan(corrected, rate, part_target);
+        let Some(corrected) = cadence.corrected(frames, ticks, rate) else {
+            self.slow_groups.0 = 0;
+            return;
+        };
+        if corrected.ticks() > cadence.ticks() {
+            if cadence.is_kept_at_times(intervals) {
+                return;
+            }
+            let (seen, needed) = self.slow_groups;
+            self.slow_groups.0 = seen + 1;
+            if seen + 1 < needed {
+                return;
+            }
+            self.slow_groups.1 = (2 * needed).min(SLOW_GROUPS_MAX);
+        }
+        self.slow_groups.0 = 0;
         self.cadence = Some(corrected);
+        let (placed, plan) = placing(self.kind, slot, corrected, rate, part_target);
         self.plan = Some(plan);
         if let Some(timeline) = &mut self.timeline {
-            timeline.change_cadence(corrected, plan);
+            timeline.change_cadence(placed, plan);
         }
     }
 
     pub(super) fn make_timeline(&mut self, slot: &mut Slot, part_target: Duration) {
         let (Some(cadence), Some(rate)) = (self.cadence, self.rate()) else { return };
-        let plan = slot.plan(cadence, rate, part_target);
+        let (placed, plan) = placing(self.kind, slot, cadence, rate, part_target);
         self.plan = Some(plan);
-        self.timeline = Some(Timeline::new(self.kind, rate, cadence, plan));
+        self.timeline = Some(Timeline::new(self.kind, rate, placed, plan));
     }
+}
+
+/// The cadence at which a track's frames are placed, and the plan of its parts. Sound keeps its own
+/// cadence, which its samples count out.
+fn placing(
+    kind: MediaKind,
+    slot: &mut Slot,
+    cadence: Cadence,
+    rate: ClockRate,
+    part_target: Duration,
+) -> (Cadence, PartPlan) {
+    let plan = slot.plan(cadence, rate, part_target);
+    let placed = match kind {
+        MediaKind::Video => cadence.filling(plan.target_ticks),
+        MediaKind::Audio => cadence,
+    };
+    let frame_ticks = u32::try_from(placed.ticks()).unwrap_or(u32::MAX).max(1);
+    (placed, PartPlan { frame_ticks, ..plan })
 }
 
 /// Video runs at 90 kHz, audio at its sample rate.
