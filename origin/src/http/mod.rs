@@ -8,6 +8,7 @@ pub mod health;
 pub mod hls;
 mod names;
 pub mod problem;
+mod refusal;
 mod routes;
 pub mod server;
 mod stall;

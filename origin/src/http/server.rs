@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::refusal::{self, Worded};
 use super::stall::Bodies;
 
 /// Streams of one HTTP/2 connection at a time. A player uses about ten; a shared proxy opens
@@ -39,10 +40,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Failures in a row that make one line of the log.
 const ACCEPT_FAILURES_A_LINE: u64 = 200;
-
-/// What a full server says before it hangs up.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\n\
-    Content-Length: 0\r\n\r\n";
 
 /// Options of the listener.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +83,10 @@ impl HttpServer {
         let domain = socket2::Domain::for_address(options.listen);
         let socket = Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
         socket.set_reuse_address(true)?;
+        if options.listen.is_ipv6() {
+            // `[::]` is both families, whatever the system's default.
+            socket.set_only_v6(false)?;
+        }
         socket.set_nonblocking(true)?;
         socket.bind(&options.listen.into())?;
         socket.listen(BACKLOG)?;
@@ -182,7 +183,7 @@ impl HttpServer {
 /// Answers 503 with one write, without waiting, and leaves the connection to be closed.
 fn refuse(stream: &TcpStream) {
     metrics::counter!("headwater_http_connections_refused_total").increment(1);
-    if let Err(error) = SockRef::from(stream).send(FULL) {
+    if let Err(error) = SockRef::from(stream).send(&refusal::full()) {
         tracing::debug!(%error, "the refused HTTP client is gone already");
     }
 }
@@ -221,7 +222,8 @@ impl<S: Service> Connection<S> {
                 Ok::<_, Infallible>(answer.map(|body| answers.watch(body)))
             }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), handler).into_owned();
+        let socket = Worded::new(TokioIo::new(stream), HEADER_BYTES_MAX);
+        let connection = self.builder.serve_connection(socket, handler).into_owned();
         let mut connection = std::pin::pin!(watcher.watch(connection));
         let mut look = tokio::time::interval(self.write_timeout);
         look.tick().await;

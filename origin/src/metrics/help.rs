@@ -5,7 +5,7 @@
 use metrics::{KeyName, Recorder, Unit};
 
 /// Name and meaning, by name.
-const HELP: [(&str, &str); 63] = [
+const HELP: [(&str, &str); 65] = [
     ("headwater_audio_bridge_errors_total", "Packets of sound that could not be transcoded."),
     ("headwater_audio_bridges", "Audio transcodes that run now."),
     ("headwater_audio_bridges_refused_total", "Audio transcodes refused by a limit."),
@@ -15,6 +15,7 @@ const HELP: [(&str, &str); 63] = [
     ("headwater_hls_requests_total", "Requests under /hls/, by route and status."),
     ("headwater_hls_segments_dropped_total", "Segments dropped before their time, by reason."),
     ("headwater_hls_sent_bytes_total", "Bytes of answers under /hls/, by route."),
+    ("headwater_hls_viewers", "Viewers by HLS, estimated from the playlists that they took."),
     ("headwater_hls_waiting_refused_total", "LL-HLS requests refused because too many wait."),
     ("headwater_hls_waiting_requests", "LL-HLS requests that wait for a part now."),
     ("headwater_http_connections", "HTTP connections that are open."),
@@ -23,6 +24,7 @@ const HELP: [(&str, &str); 63] = [
         "headwater_http_header_timeouts_total",
         "Connections closed for headers that came too slowly.",
     ),
+    ("headwater_http_malformed_total", "Requests that are not HTTP, or whose header is too large."),
     ("headwater_http_write_timeouts_total", "Connections closed for answers not taken."),
     ("headwater_ingest_dropped_total", "Frames of publishers that were dropped, by reason."),
     ("headwater_ingest_mended_total", "Time stamps of publishers that were mended, by reason."),
