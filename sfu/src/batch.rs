@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "driver: owns the socket")]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use quinn_udp::{Transmit, UdpSocketState};
@@ -82,14 +82,14 @@ impl Batch {
     }
 
     fn send_run(&self, run: &Run) -> io::Result<()> {
-        let (destination, src_ip) = match run.path.destination {
-            // A dual-stack socket takes IPv4 addresses in their mapped form, and picks the
-            // source by itself.
-            SocketAddr::V4(v4) if self.dual_stack => {
-                (SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()), None)
-            }
-            other => (other, run.path.from),
+        // A dual-stack socket takes IPv4 addresses in their mapped form, both ends.
+        let mapped = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) if self.dual_stack => ip.to_ipv6_mapped().into(),
+            other => other,
         };
+        let to = run.path.destination;
+        let destination = SocketAddr::new(mapped(to.ip()), to.port());
+        let src_ip = run.path.from.map(mapped);
         let transmit = |contents| Transmit {
             destination,
             ecn: None,

@@ -50,7 +50,7 @@ pub struct SfuConfig {
     pub rtx_ratio: f32,
     /// TCP connections of a worker that have not proved to belong to a session.
     pub tcp_half_open_max: usize,
-    /// Longest RFC 4571 frame taken from a TCP peer, in bytes.
+    /// Longest datagram, or RFC 4571 frame over TCP, that is taken from a peer, in bytes.
     pub tcp_frame_bytes_max: usize,
     /// Frames waiting to be written to one TCP peer; further ones are dropped.
     pub tcp_queue_frames: usize,

@@ -153,8 +153,7 @@ impl Shard {
 
     /// Gives a viewer that has just connected its backlog: pictures only, sound starts with the
     /// present.
-    pub(crate) fn start_viewer(&mut self, key: Key, video: Option<usize>, now: Now) {
-        let Some(outlet) = video else { return };
+    pub(crate) fn start_viewer(&mut self, key: Key, outlet: usize, now: Now) {
         let (frames_max, payload_bytes) =
             (self.config.viewer_queue_frames / 2, self.config.payload_bytes);
         let backlog = self.feeds.backlog((key, outlet), frames_max, payload_bytes);

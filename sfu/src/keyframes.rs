@@ -15,18 +15,51 @@ const OWN_RHYTHM_SLACK: Duration = Duration::from_millis(250);
 /// its way already must have time to be answered.
 const LOSS_SPACING: Duration = Duration::from_millis(250);
 
-/// When keyframes were asked for and came.
+/// Tracks that can be told apart.
+pub(crate) const TRACKS_MAX: usize = u32::BITS as usize;
+
+/// Encoded streams (cameras, simulcast layers) of one publisher, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tracks(u32);
+
+impl Tracks {
+    fn with(self, track: usize) -> Self {
+        Self(self.0 | Self::of(track).0)
+    }
+
+    fn without(self, track: usize) -> Self {
+        Self(self.0 & !Self::of(track).0)
+    }
+
+    fn has(self, track: usize) -> bool {
+        self.0 & Self::of(track).0 != 0
+    }
+
+    fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Nothing beyond the bits there are: such a track is never missed.
+    fn of(track: usize) -> Self {
+        Self(u32::try_from(track).ok().and_then(|track| 1_u32.checked_shl(track)).unwrap_or(0))
+    }
+}
+
+/// When keyframes were asked for and came, by the tracks' places.
 #[derive(Debug)]
 pub(crate) struct Keyframes {
     interval: Duration,
     spacing: Duration,
     last_request: Option<Instant>,
-    /// A request has not been followed by a keyframe yet.
-    pending: bool,
+    /// Tracks that have sent something.
+    seen: Tracks,
+    /// Tracks whose keyframe has not come since the last request.
+    pending: Tracks,
     /// The last keyframe that came without a request.
     last_own: Option<Instant>,
     wished: bool,
-    lost: bool,
+    /// Tracks that have lost packets for good since their last keyframe.
+    lost: Tracks,
 }
 
 impl Keyframes {
@@ -35,10 +68,11 @@ impl Keyframes {
             interval,
             spacing,
             last_request: None,
-            pending: false,
+            seen: Tracks::default(),
+            pending: Tracks::default(),
             last_own: None,
             wished: false,
-            lost: false,
+            lost: Tracks::default(),
         }
     }
 
@@ -47,21 +81,22 @@ impl Keyframes {
         self.wished = true;
     }
 
-    /// Packets are lost for good.
-    pub(crate) fn loss(&mut self) {
-        self.lost = true;
+    /// Packets of a track are lost for good.
+    pub(crate) fn loss(&mut self, track: usize) {
+        self.lost = self.lost.with(track);
     }
 
-    /// A keyframe came.
-    pub(crate) fn arrived(&mut self, now: Instant) {
-        if !self.pending {
+    /// A track's keyframe came.
+    pub(crate) fn arrived(&mut self, track: usize, now: Instant) {
+        if self.seen.has(track) && !self.pending.has(track) {
             self.last_own = Some(now);
         }
+        self.seen = self.seen.with(track);
         // An encoder begins with a keyframe: as good as one that was asked for.
         self.last_request.get_or_insert(now);
-        self.pending = false;
+        self.pending = self.pending.without(track);
+        self.lost = self.lost.without(track);
         self.wished = false;
-        self.lost = false;
     }
 
     /// When a request will be due if nothing else happens.
@@ -73,10 +108,10 @@ impl Keyframes {
         {
             due = due.max(own + self.interval + OWN_RHYTHM_SLACK);
         }
-        if self.pending || self.wished {
+        if self.pending.any() || self.wished {
             due = due.min(last + self.spacing);
         }
-        if self.lost {
+        if self.lost.any() {
             due = due.min(last + LOSS_SPACING);
         }
         Some(due)
@@ -88,9 +123,10 @@ impl Keyframes {
             return false;
         }
         self.last_request = Some(now);
-        self.pending = true;
+        // One of them at least is asked, though nothing has come yet.
+        self.pending = if self.seen.any() { self.seen } else { Tracks::of(0) };
         self.wished = false;
-        self.lost = false;
+        self.lost = Tracks::default();
         true
     }
 }
@@ -113,7 +149,7 @@ mod tests {
         for ms in 0..span {
             let now = start + ms * MS;
             if answers.contains(&ms) {
-                k.arrived(now);
+                k.arrived(0, now);
             }
             if k.poll(now) {
                 asked.push(ms);
@@ -132,7 +168,7 @@ mod tests {
     #[test]
     fn a_stream_that_begins_with_a_keyframe_is_not_asked_for_another_at_once() {
         let (mut k, start) = keyframes();
-        k.arrived(start);
+        k.arrived(0, start);
         assert!(!k.poll(start) && !k.poll(start + 1_999 * MS));
     }
 
@@ -150,7 +186,7 @@ mod tests {
             k.wish();
             if k.poll(start + ms * MS) {
                 asked.push(ms);
-                k.arrived(start + ms * MS);
+                k.arrived(0, start + ms * MS);
             }
         }
         assert_eq!(asked, [0, 1_000]);
@@ -160,9 +196,38 @@ mod tests {
     fn a_loss_is_answered_sooner_than_a_wish() {
         let (mut k, start) = keyframes();
         assert!(k.poll(start));
-        k.arrived(start + 50 * MS);
-        k.loss();
+        k.arrived(0, start + 50 * MS);
+        k.loss(0);
         assert!(!k.poll(start + 249 * MS));
+        assert!(k.poll(start + 250 * MS));
+    }
+
+    #[test]
+    fn layers_that_answer_one_after_the_other_keep_the_interval() {
+        let (mut k, start) = keyframes();
+        let (mut asked, mut answers) = (Vec::new(), Vec::new());
+        for ms in 0..6_500 {
+            let now = start + ms * MS;
+            for layer in 0..3 {
+                if answers.contains(&(ms, layer)) {
+                    k.arrived(layer, now);
+                }
+            }
+            if k.poll(now) {
+                asked.push(ms);
+                answers.extend((0..3).map(|layer| (ms + 40 + 30 * layer as u32, layer)));
+            }
+        }
+        assert_eq!(asked, [0, 2_000, 4_000, 6_000]);
+    }
+
+    #[test]
+    fn a_layers_keyframe_does_not_mend_another_layers_loss() {
+        let (mut k, start) = keyframes();
+        assert!(k.poll(start));
+        (0..2).for_each(|layer| k.arrived(layer, start + 50 * MS));
+        k.loss(0);
+        k.arrived(1, start + 100 * MS);
         assert!(k.poll(start + 250 * MS));
     }
 
@@ -173,7 +238,7 @@ mod tests {
         for ms in 0..20_000 {
             let now = start + ms * MS;
             if ms % 1_500 == 100 {
-                k.arrived(now);
+                k.arrived(0, now);
             }
             if k.poll(now) {
                 asked.push(ms);

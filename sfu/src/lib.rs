@@ -10,6 +10,8 @@
 
 mod api;
 mod batch;
+#[doc(hidden)]
+pub mod bench;
 mod config;
 mod demux;
 mod egress;

@@ -70,6 +70,10 @@ pub(crate) fn stray(reason: &'static str, count: u64) {
     counter!("headwater_webrtc_stray_packets_total", "reason" => reason).increment(count);
 }
 
+pub(crate) fn bad_frame() {
+    counter!("headwater_webrtc_bad_frames_total").increment(1);
+}
+
 pub(crate) fn dropped(reason: DropReason, count: u64) {
     counter!("headwater_webrtc_drops_total", "reason" => reason.label()).increment(count);
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use headwater_media::WallTime;
 use str0m::change::SdpOffer;
 use str0m::config::{CryptoProvider, DtlsCert};
+use str0m::error::RtcError;
 use str0m::format::{Codec, FormatParams};
 use str0m::media::Frequency;
 use str0m::net::{DatagramSend, Protocol, Receive, Transmit};
@@ -23,7 +24,7 @@ use crate::config::SfuConfig;
 use crate::egress::{Path, Runs, keys};
 use crate::error::{CloseReason, SfuError};
 use crate::publisher::Publisher;
-use crate::sdp::{self, Fragment, Offer};
+use crate::sdp::{self, Direction, Fragment, Offer};
 use crate::stats::{SessionCounters, SessionKind};
 use crate::viewer::Viewer;
 
@@ -52,6 +53,16 @@ impl Now {
         }
     }
 }
+
+/// Sound is not sent again, so a hole in it is only waited for as long as packets overtake each
+/// other: three packets of 20 ms.
+const AUDIO_REORDER_PACKETS: usize = 3;
+const AUDIO_REORDER_TIMEOUT: Duration = Duration::from_millis(60);
+
+/// Frames of a publisher that could not be put together, in a [`BAD_FRAMES_SPAN`]: more, and
+/// nothing of what it sends is of use.
+const BAD_FRAMES_MAX: u32 = 100;
+const BAD_FRAMES_SPAN: Duration = Duration::from_secs(10);
 
 /// First bytes of SRTP and SRTCP packets (RFC 7983 §7).
 const SRTP_FIRST_BYTES: std::ops::RangeInclusive<u8> = 128..=191;
@@ -103,6 +114,8 @@ impl Engine {
             .set_ice_lite(true)
             .set_stats_interval(Some(STATS_INTERVAL))
             .set_rtcp_report_interval_audio(AUDIO_REPORT_INTERVAL)
+            .set_reordering_size_audio(AUDIO_REORDER_PACKETS)
+            .set_reordering_timeout_audio(Some(AUDIO_REORDER_TIMEOUT))
             .clear_codecs()
             .enable_h264(true)
             .enable_vp8(true)
@@ -136,7 +149,7 @@ impl Engine {
 
 /// What a peer is for.
 pub(crate) enum Role {
-    Publisher(Publisher),
+    Publisher(Box<Publisher>),
     Viewer(Box<Viewer>),
 }
 
@@ -165,6 +178,24 @@ pub(crate) struct Peer {
     rtc_deadline: Instant,
     last_heard: Instant,
     totals: Totals,
+    bad_frames: BadFrames,
+}
+
+/// Frames that the engine could not put together, since a moment.
+struct BadFrames {
+    since: Instant,
+    count: u32,
+}
+
+impl BadFrames {
+    /// Counts one; false when there are too many.
+    fn count(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) > BAD_FRAMES_SPAN {
+            *self = Self { since: now, count: 0 };
+        }
+        self.count += 1;
+        self.count <= BAD_FRAMES_MAX
+    }
 }
 
 /// The engine's totals by track, summed over tracks since the last report.
@@ -194,6 +225,8 @@ impl Totals {
 pub(crate) struct Made {
     pub(crate) peer: Peer,
     pub(crate) sdp: String,
+    /// What the client goes without, and what would help.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Peer {
@@ -235,9 +268,34 @@ impl Peer {
             rtc_deadline: now.instant,
             last_heard: now.instant,
             totals: Totals::default(),
+            bad_frames: BadFrames { since: now.instant, count: 0 },
         };
         let sdp = peer.answer()?;
-        Ok(Made { peer, sdp })
+        let warnings = peer.check(&sdp)?;
+        Ok(Made { peer, sdp, warnings })
+    }
+
+    /// Whether the engine has accepted what was planned: it knows the codecs' profiles. Gives
+    /// what the client goes without.
+    fn check(&self, answer: &str) -> Result<Vec<String>, SfuError> {
+        let accepted = sdp::accepted(answer);
+        let planned = self.offer.lines.iter().zip(accepted).filter(|(line, _)| {
+            line.is_media() && !line.rejected && line.direction != Direction::Inactive
+        });
+        let (taken, refused): (Vec<_>, Vec<_>) = planned.partition(|(_, accepted)| *accepted);
+        let refused = refused.into_iter().map(|(line, _)| {
+            format!(
+                "m-line {} offers no known profile of its codecs: offer H.264 Baseline, Main or \
+                 High up to level 5.2, VP8, VP9, AV1 or Opus",
+                line.mid
+            )
+        });
+        let refused: Vec<String> = refused.collect();
+        if taken.is_empty() {
+            Err(SfuError::NotAcceptable(refused.join("; ")))
+        } else {
+            Ok(refused)
+        }
     }
 
     /// Gives the current offer to the engine.
@@ -245,7 +303,10 @@ impl Peer {
         let refused = |error: &dyn std::fmt::Display| SfuError::MalformedSdp(error.to_string());
         let offer = SdpOffer::from_sdp_string(&self.offer.render()).map_err(|e| refused(&e))?;
         let answer = self.rtc.sdp_api().accept_offer(offer).map_err(|e| refused(&e))?;
-        let sdp = answer.to_sdp_string();
+        let mut sdp = answer.to_sdp_string();
+        if !self.offer.bundled {
+            sdp = sdp::unbundled(&sdp);
+        }
         self.etag = sdp::attribute(&sdp, "ice-ufrag").unwrap_or_default().to_owned();
         Ok(sdp)
     }
@@ -289,8 +350,10 @@ impl Peer {
         if self.offer.credentials() == (fragment.ufrag.as_str(), fragment.password.as_str()) {
             return Ok(None);
         }
+        let before = self.offer.clone();
         self.offer.restart(&fragment.ufrag, &fragment.password);
-        let answer = self.answer()?;
+        // A restart that failed has not been: the next attempt is one again.
+        let answer = self.answer().inspect_err(|_| self.offer = before)?;
         self.drain(now, out);
         Ok(Some(sdp::answer_fragment(&answer)))
     }
@@ -370,6 +433,11 @@ impl Peer {
         }
     }
 
+    /// The way to the peer that ICE has chosen: over TCP or not, and its address.
+    pub(crate) fn path(&self) -> Option<(bool, SocketAddr)> {
+        self.path
+    }
+
     /// The way that media takes, while the session is on.
     fn media_path(&self, out: &Out<'_>) -> Option<Path> {
         let (tcp, destination) = self.path.filter(|_| self.state == State::Connected)?;
@@ -404,6 +472,13 @@ impl Peer {
                 Ok(Output::Event(event)) => {
                     let result = self.event(event, now);
                     verdict = verdict.and(result);
+                }
+                Err(RtcError::Packet(mid, _, error)) if self.bad_frames.count(now.instant) => {
+                    tracing::debug!(%mid, %error, "a frame cannot be put together");
+                    crate::metrics::bad_frame();
+                    if let Role::Publisher(publisher) = &mut self.role {
+                        publisher.frame_lost();
+                    }
                 }
                 Err(error) => {
                     verdict = verdict.and(Err(CloseReason::Protocol(error.to_string())));

@@ -23,6 +23,7 @@ use crate::timeline::{SenderPoint, Timeline, TrackTimeline};
 
 /// Encoded streams taken from one publisher: three layers of a few cameras.
 const TRACKS_MAX: usize = 16;
+const _: () = assert!(TRACKS_MAX <= crate::keyframes::TRACKS_MAX);
 /// How often the sink is asked for wishes.
 const WISH_POLL: Duration = Duration::from_millis(50);
 /// How often a bitrate limit is told.
@@ -108,7 +109,7 @@ impl Publisher {
         let keyframe = matches!(codec, IncomingCodec::Opus { .. }) || data.is_keyframe();
         let video = !matches!(codec, IncomingCodec::Opus { .. });
         if video {
-            self.watch_keyframes(rtc, keyframe, data.contiguous, now);
+            self.watch_keyframes(rtc, at, keyframe, data.contiguous, now);
         }
         let Some(track) = self.tracks.get_mut(at) else { return Ok(()) };
         let time = media_time(data.time);
@@ -138,13 +139,27 @@ impl Publisher {
         self.sink.frame(frame).map_err(|_| CloseReason::SinkClosed)
     }
 
-    fn watch_keyframes(&mut self, rtc: &mut Rtc, keyframe: bool, contiguous: bool, now: Now) {
+    fn watch_keyframes(
+        &mut self,
+        rtc: &mut Rtc,
+        track: usize,
+        keyframe: bool,
+        contiguous: bool,
+        now: Now,
+    ) {
         if keyframe {
-            self.keyframes.arrived(now.instant);
+            self.keyframes.arrived(track, now.instant);
         } else if !contiguous {
-            self.keyframes.loss();
+            self.keyframes.loss(track);
         }
         self.request_if_due(rtc, now);
+    }
+
+    /// A frame of some track could not be put together: pictures go on from a keyframe.
+    pub(crate) fn frame_lost(&mut self) {
+        let tracks = self.tracks.iter().enumerate();
+        let videos = tracks.filter(|(_, track)| track.slot.kind == MediaKind::Video);
+        videos.for_each(|(at, _)| self.keyframes.loss(at));
     }
 
     /// The place of the frame's track; a new one is made for a new stream.

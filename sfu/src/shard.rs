@@ -39,6 +39,13 @@ const ADDRESSES_LEARNED_MAX: usize = 256;
 /// hold the shard.
 const TIMER_STEP: Duration = Duration::from_micros(200);
 
+/// A session that sent media or reports from an address this lately keeps it, whatever checks
+/// for other sessions come from there: a source address is easily forged.
+const ADDRESS_HELD: Duration = Duration::from_secs(5);
+
+/// First bytes of SRTP and SRTCP packets (RFC 7983 §7).
+const SRTP_FIRST_BYTES: std::ops::RangeInclusive<u8> = 128..=191;
+
 /// A peer's place in its shard.
 pub(crate) type Key = u64;
 
@@ -55,6 +62,8 @@ pub(crate) struct Accepted {
 struct Route {
     key: Key,
     local: Option<IpAddr>,
+    /// When media or reports of that session last came this way.
+    heard: Option<Instant>,
 }
 
 struct Slot {
@@ -77,6 +86,7 @@ pub(crate) struct Strays {
     pub(crate) unknown_address: u64,
     pub(crate) unknown_session: u64,
     pub(crate) too_many_addresses: u64,
+    pub(crate) too_long: u64,
 }
 
 /// A worker's sessions.
@@ -145,7 +155,7 @@ impl Shard {
         sdp::plan_publisher(&mut offer)?;
         let mids = offer.lines.iter().map(|line| line.mid.clone()).collect();
         let publisher = Publisher::new(&self.config, mids, sink);
-        self.accept(offer, Role::Publisher(publisher), session, Arc::default(), now)
+        self.accept(offer, Role::Publisher(Box::new(publisher)), session, Arc::default(), now)
             .map(|(_, accepted)| accepted)
     }
 
@@ -174,7 +184,8 @@ impl Shard {
         let viewer =
             Viewer::new(Arc::clone(&self.config), outlets, seed, now, Arc::clone(&counters));
         let role = Role::Viewer(Box::new(viewer));
-        let (key, accepted) = self.accept(offer, role, session, counters, now)?;
+        let (key, mut accepted) = self.accept(offer, role, session, counters, now)?;
+        accepted.warnings.extend(plan.warnings);
         let video = subscribed.iter().position(|track| track.kind() == MediaKind::Video);
         if let Some(slot) = self.slots.get_mut(&key) {
             slot.video = video;
@@ -182,7 +193,7 @@ impl Shard {
         for (outlet, track) in subscribed.iter().enumerate() {
             self.feeds.subscribe(track, (key, outlet));
         }
-        Ok(Accepted { warnings: plan.warnings, ..accepted })
+        Ok(accepted)
     }
 
     /// Makes the session and lists it.
@@ -219,7 +230,7 @@ impl Shard {
         };
         self.slots.insert(key, slot);
         self.with(key, now, None, |peer, out| peer.timeout(now, out));
-        Ok((key, Accepted { sdp: made.sdp, etag, warnings: Vec::new(), closed }))
+        Ok((key, Accepted { sdp: made.sdp, etag, warnings: made.warnings, closed }))
     }
 
     /// Lets the engine accept the offer, and lists the session.
@@ -276,29 +287,37 @@ impl Shard {
                 return None;
             }
         };
-        self.depart(key, local, out);
+        self.depart(key, local, out, now);
         self.after(key, now);
         result
     }
 
     /// Learns addresses from what leaves, and queues it.
-    fn depart(&mut self, key: Key, local: Option<IpAddr>, out: Vec<Outgoing>) {
+    fn depart(&mut self, key: Key, local: Option<IpAddr>, out: Vec<Outgoing>, now: Now) {
         for outgoing in out {
-            let path = (outgoing.tcp, outgoing.destination);
-            let known = self.routes.get(&path).copied();
+            let way = (outgoing.tcp, outgoing.destination);
+            let known = self.routes.get(&way).copied();
             let from = match known {
                 Some(route) if route.key == key => local.or(route.local),
-                _ => {
-                    self.learn(key, path);
-                    local
-                }
+                _ => local,
             };
-            if known.is_none_or(|route| route.key != key || route.local != from) {
-                self.routes.insert(path, Route { key, local: from });
+            let held = known.is_some_and(|route| route.key != key && self.holds(&route, now));
+            if known.is_none_or(|route| route.key != key) && !held {
+                self.learn(key, way);
             }
-            let (tcp, destination) = path;
+            if !held {
+                let heard = known.filter(|route| route.key == key).and_then(|route| route.heard);
+                self.routes.insert(way, Route { key, local: from, heard });
+            }
+            let (tcp, destination) = way;
             self.runs.push(Path { tcp, destination, from }, &outgoing.contents);
         }
+    }
+
+    /// Whether an address still belongs to the session that it leads to.
+    fn holds(&self, route: &Route, now: Now) -> bool {
+        let lately = route.heard.is_some_and(|heard| now.instant < heard + ADDRESS_HELD);
+        lately && self.slots.contains_key(&route.key)
     }
 
     fn learn(&mut self, key: Key, path: (bool, SocketAddr)) {
@@ -310,7 +329,10 @@ impl Shard {
         slot.learned += 1;
         slot.addresses.push(path);
         if slot.addresses.len() > self.config.peer_addresses_max {
-            let oldest = slot.addresses.remove(0);
+            // The way that media takes stays.
+            let used = |way: &(bool, SocketAddr)| slot.peer.path() == Some(*way);
+            let spare = slot.addresses.iter().position(|way| !used(way)).unwrap_or_default();
+            let oldest = slot.addresses.remove(spare);
             self.forget(key, oldest);
         }
     }
@@ -336,9 +358,11 @@ impl Shard {
             slot.half_open = false;
             self.shared.opened();
         }
-        if slot.peer.take_wants_start() {
-            let video = slot.video;
-            self.start_viewer(key, video, now);
+        // Sound alone starts with the present.
+        if slot.peer.take_wants_start()
+            && let Some(outlet) = slot.video
+        {
+            self.start_viewer(key, outlet, now);
             return;
         }
         let deadline = slot.peer.deadline().max(now.instant + TIMER_STEP);
@@ -377,7 +401,14 @@ impl Shard {
         local: IpAddr,
         data: &[u8],
     ) -> bool {
-        let known = self.routes.get(&(tcp, source)).map(|route| route.key);
+        let route = self.routes.get_mut(&(tcp, source));
+        let media = data.first().is_some_and(|first| SRTP_FIRST_BYTES.contains(first));
+        let known = route.map(|route| {
+            if media {
+                route.heard = Some(now.instant);
+            }
+            route.key
+        });
         let key = match binding_ufrag(data) {
             Some(ufrag) => self.ufrags.get(ufrag).copied(),
             None => known,

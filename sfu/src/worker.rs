@@ -109,6 +109,7 @@ impl Context {
             ("unknown_address", strays.unknown_address),
             ("unknown_session", strays.unknown_session),
             ("too_many_addresses", strays.too_many_addresses),
+            ("too_long", strays.too_long),
         ] {
             if count > 0 {
                 metrics::stray(reason, count);
@@ -303,6 +304,11 @@ impl Receiver {
             let data = buffer.get(..meta.len).unwrap_or_default();
             for datagram in data.chunks(meta.stride.max(1)) {
                 packets += 1;
+                // What a TCP peer may not send in a frame is no more welcome here.
+                if datagram.len() > context.config.tcp_frame_bytes_max {
+                    shard.strays.too_long += 1;
+                    continue;
+                }
                 shard.datagram(now, false, unmapped(meta.addr), unmap(local), datagram);
             }
             bytes += data.len() as u64;

@@ -347,6 +347,28 @@ async fn a_viewer_over_tcp_gets_every_frame() {
 }
 
 #[tokio::test]
+async fn a_viewer_whose_port_changes_is_followed_there() {
+    let server = sfu(|_| {});
+    let broadcast = broadcast();
+    let mut video = Source::new(&broadcast, "video", h264(0));
+    video.write(true);
+    let (mut client, _, _) =
+        join(&server, 1, &RECEIVE[..1], Some(video.track()), None, RtcConfig::new()).await;
+    client.run_until("a frame", |c| !media(c).is_empty()).await;
+    client.rebind().await;
+    let end = Instant::now() + PATIENCE;
+    let mut newest = None;
+    // What was sent to the old port is lost, so a keyframe is needed.
+    while newest.is_none() {
+        assert!(Instant::now() < end, "nothing came to the new port");
+        let key = video.frames.is_multiple_of(10);
+        video.write(key);
+        pass(&mut client, FRAME).await;
+        newest = media(&mut client).pop();
+    }
+}
+
+#[tokio::test]
 async fn tcp_connections_without_a_session_are_closed() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let server = sfu(|c| c.handshake_timeout = Duration::from_millis(300));

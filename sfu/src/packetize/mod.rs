@@ -24,9 +24,8 @@ pub(crate) struct Packets {
     picture: u16,
 }
 
-#[cfg(test)]
 impl Packets {
-    /// Packets with the given payloads.
+    /// Packets with the given payloads, for tests and benchmarks.
     pub(crate) fn of(payloads: Vec<Arc<[u8]>>) -> Self {
         Self { payloads, picture: 0 }
     }
@@ -99,6 +98,11 @@ fn make(codec: &Codec, frame: &Frame, picture: u16, payload_bytes: usize) -> Pac
         Codec::Opus(_) | Codec::H265(_) | Codec::Aac(_) => Vec::new(),
     };
     Packets { payloads, picture }
+}
+
+/// The payloads of an H.264 frame that needs no parameter sets.
+pub(crate) fn h264_payloads(data: &[u8], payload_bytes: usize) -> Vec<Arc<[u8]>> {
+    h264::packetize(data, false, &[], payload_bytes)
 }
 
 /// One frame as H.264, VP8, VP9 and AV1, a keyframe and not.

@@ -57,7 +57,6 @@ impl Fragment {
 /// from a full answer.
 pub(crate) fn answer_fragment(answer: &str) -> String {
     let mut fragment = String::from("a=ice-lite\r\na=ice-options:trickle ice2\r\n");
-    let mut seen_media = false;
     let mut keep = |line: &str| {
         fragment.push_str(line);
         fragment.push_str("\r\n");
@@ -68,16 +67,13 @@ pub(crate) fn answer_fragment(answer: &str) -> String {
     if let Some(password) = super::attribute(answer, "ice-pwd") {
         keep(&format!("a=ice-pwd:{password}"));
     }
-    for line in answer.lines() {
-        if line.starts_with("m=") {
-            if seen_media {
-                break;
-            }
-            seen_media = true;
-            keep(line);
-        } else if seen_media && (line.starts_with("a=mid:") || line.starts_with("a=candidate:")) {
-            keep(line);
-        }
+    let mut lines = answer.lines().skip_while(|line| !line.starts_with("m="));
+    let first = lines.next();
+    let section: Vec<&str> =
+        first.into_iter().chain(lines.take_while(|line| !line.starts_with("m="))).collect();
+    // Candidates belong to the mid before them (RFC 8840 §4.4), whatever the answer's order.
+    for wanted in ["m=", "a=mid:", "a=candidate:"] {
+        section.iter().filter(|line| line.starts_with(wanted)).for_each(|line| keep(line));
     }
     keep("a=end-of-candidates");
     fragment

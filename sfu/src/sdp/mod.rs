@@ -27,6 +27,18 @@ pub(crate) struct ViewerPlan {
     pub(crate) warnings: Vec<String>,
 }
 
+/// Which m-lines an answer has accepted: those with a port.
+pub(crate) fn accepted(answer: &str) -> Vec<bool> {
+    let lines = answer.lines().filter_map(|line| line.strip_prefix("m="));
+    lines.map(|line| line.split_ascii_whitespace().nth(1).is_some_and(|port| port != "0")).collect()
+}
+
+/// An answer as it is given: without a bundle, where the offer had none (RFC 9143 §7.3).
+pub(crate) fn unbundled(answer: &str) -> String {
+    let kept = answer.split_inclusive('\n').filter(|line| !line.starts_with("a=group:BUNDLE"));
+    kept.collect()
+}
+
 /// Turns a publisher's offer into one that is answered with receiving m-lines.
 ///
 /// # Errors

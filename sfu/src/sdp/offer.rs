@@ -14,6 +14,9 @@ const ATTRIBUTES_MAX: usize = 1_024;
 /// Longest line taken; data in SDP (fingerprints, fmtp) is far shorter.
 const LINE_BYTES_MAX: usize = 4_096;
 
+/// The name of the media stream that all tracks belong to.
+const STREAM_ID: &str = "headwater";
+
 /// What an m-line is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LineKind {
@@ -124,6 +127,8 @@ impl Line {
 pub(crate) struct Offer {
     attributes: Vec<String>,
     pub(crate) lines: Vec<Line>,
+    /// Whether the offer bundles its m-lines; a single one need not be.
+    pub(crate) bundled: bool,
     ufrag: String,
     password: String,
 }
@@ -194,19 +199,20 @@ impl Offer {
         if bundle.is_none() && sections.len() > 1 {
             return Err(malformed("it has several m-lines but no a=group:BUNDLE"));
         }
-        let bundled: Vec<&str> = bundle.unwrap_or_default().split_ascii_whitespace().collect();
+        let group: Option<Vec<&str>> = bundle.map(|mids| mids.split_ascii_whitespace().collect());
         let lines = sections
             .iter()
             .enumerate()
-            .map(|(index, section)| section.line(index, &bundled))
+            .map(|(index, section)| section.line(index, group.as_deref()))
             .collect::<Result<Vec<_>, _>>()?;
         for (index, line) in lines.iter().enumerate() {
             if lines.iter().skip(index + 1).any(|other| other.mid == line.mid) {
                 return Err(malformed(format!("a=mid:{} is used twice", line.mid)));
             }
         }
+        let bundled = group.is_some();
         let attributes = session.into_iter().filter(|a| keeps(a)).collect();
-        Ok(Self { attributes, lines, ufrag, password })
+        Ok(Self { attributes, lines, bundled, ufrag, password })
     }
 
     /// The offerer's ICE user name and password.
@@ -243,6 +249,9 @@ impl Offer {
             put(&["a=mid:", &line.mid]);
             if line.is_media() {
                 put(&["a=", line.direction.word()]);
+                // The engine answers with the same: players line up the sound and the picture of
+                // one stream (RFC 8830).
+                put(&["a=msid:", STREAM_ID, " ", &line.mid]);
             }
             for attribute in &line.attributes {
                 put(&["a=", attribute]);
@@ -259,7 +268,9 @@ struct Section {
 }
 
 impl Section {
-    fn line(&self, index: usize, bundled: &[&str]) -> Result<Line, SfuError> {
+    /// `group` names the m-lines of the offer's first bundle; only those share the one transport
+    /// that an answer has (RFC 9143 §7.3), so any other is rejected.
+    fn line(&self, index: usize, group: Option<&[&str]>) -> Result<Line, SfuError> {
         let mut words = self.media.split_ascii_whitespace();
         let kind = match words.next() {
             Some("audio") => LineKind::Media(MediaKind::Audio),
@@ -284,20 +295,25 @@ impl Section {
         let mid = self.value("mid").map_or_else(|| index.to_string(), str::to_owned);
         if mid.is_empty()
             || mid.len() > 16
-            || !mid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            || !mid.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         {
-            return Err(malformed("an a=mid is not 1 to 16 letters and digits"));
+            return Err(malformed("an a=mid is not 1 to 16 letters, digits, '-', '_' and '.'"));
         }
         let formats: Vec<&str> = words.collect();
         self.check_formats(&formats)?;
         let direction = self.attributes.iter().find_map(|a| Direction::parse(a));
+        let rejected = match group {
+            Some(group) => !group.contains(&mid.as_str()),
+            None => port == "0",
+        };
+        let media = if rejected { self.media.replacen(port, "0", 1) } else { self.media.clone() };
         Ok(Line {
             kind,
-            rejected: port == "0" && !bundled.contains(&mid.as_str()),
+            rejected,
             mid,
             direction: direction.unwrap_or(Direction::SendRecv),
             codecs: self.codecs(&formats),
-            media: self.media.clone(),
+            media,
             attributes: self.attributes.iter().filter(|a| keeps(a)).cloned().collect(),
         })
     }
@@ -362,9 +378,11 @@ impl Section {
 
 /// Whether an attribute is passed on as it is; the others are written anew or not needed.
 fn keeps(attribute: &str) -> bool {
-    const DROPPED: [&str; 14] = [
+    const DROPPED: [&str; 16] = [
         "group",
         "mid",
+        "msid",
+        "msid-semantic",
         "ice-ufrag",
         "ice-pwd",
         "ice-lite",

@@ -123,3 +123,42 @@ fn the_restart_answer_has_credentials_and_the_first_lines_candidates() {
     assert!(fragment.contains("a=ice-ufrag:QQQQ\r\n") && fragment.contains("candidate:7"));
     assert!(!fragment.contains("candidate:8") && !fragment.contains("rtpmap"));
 }
+
+#[test]
+fn lines_outside_the_first_bundle_are_rejected() {
+    let text = head().replace("BUNDLE 0 1", "BUNDLE 1") + &audio("sendonly");
+    let mut offer = Offer::parse(&(text + &video("sendonly", "VP8")), MAX).unwrap();
+    plan_publisher(&mut offer).unwrap();
+    let rendered = offer.render();
+    assert!(rendered.contains("a=group:BUNDLE 1\r\n"), "{rendered}");
+    assert!(rendered.contains("m=audio 0 ") && rendered.contains("m=video 9 "), "{rendered}");
+}
+
+#[test]
+fn a_single_line_that_was_not_bundled_is_not_bundled_in_the_answer() {
+    let text = head().replace("a=group:BUNDLE 0 1\r\n", "") + &video("sendonly", "VP8");
+    assert!(!Offer::parse(&text, MAX).unwrap().bundled);
+    assert_eq!(unbundled("v=0\r\na=group:BUNDLE 0\r\nm=x\r\n"), "v=0\r\nm=x\r\n");
+}
+
+#[test]
+fn all_tracks_of_a_viewer_belong_to_one_stream() {
+    let offered = audio("recvonly") + "a=msid:theirs a\r\n" + &video("recvonly", "VP8");
+    let rendered = Offer::parse(&(head() + &offered), MAX).unwrap().render();
+    assert_eq!(rendered.matches("a=msid:headwater ").count(), 2, "{rendered}");
+    assert!(!rendered.contains("theirs"), "{rendered}");
+}
+
+#[test]
+fn an_answers_accepted_lines_have_a_port() {
+    let answer = "v=0\r\nm=audio 9 X 1\r\na=mid:0\r\nm=video 0 X 2\r\nm=video\r\n";
+    assert_eq!(accepted(answer), [true, false, false]);
+}
+
+#[test]
+fn a_restarts_answer_names_the_mid_before_its_candidates() {
+    let answer = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=candidate:7 1 udp\r\na=mid:0\r\n";
+    let fragment = answer_fragment(answer);
+    let place = |what: &str| fragment.find(what).unwrap();
+    assert!(place("m=audio") < place("a=mid:0") && place("a=mid:0") < place("a=candidate:7"));
+}
