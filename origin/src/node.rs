@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
-use headwater_sfu::Sfu;
+use headwater_sfu::{Sfu, SfuError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -65,6 +65,7 @@ impl Node {
             clock,
             sessions: Sessions::new(clock, options::count(values.limits.sessions)),
             streams: Streams::new(clock, options::streams(&values)),
+            packager: Packager::new(options::packager(&values)),
             bridges: AudioBridges::new(clock, options::audio(&values)),
             sfu: ArcSwapOption::empty(),
             webrtc: WebRtcSessions::default(),
@@ -81,8 +82,13 @@ impl Node {
         }
         if values.webrtc.enabled {
             let address = values.webrtc.listen;
-            let sfu = Sfu::start(options::sfu(&app.config))
-                .with_context(|| cannot_listen("webrtc", address))?;
+            let sfu = Sfu::start(options::sfu(&app.config)).map_err(|error| match error {
+                // A worker's port, which may be another than the configured one.
+                SfuError::Bind { address, source } => {
+                    anyhow::Error::new(source).context(cannot_listen("webrtc", address))
+                }
+                other => anyhow::Error::new(other).context(cannot_listen("webrtc", address)),
+            })?;
             addresses.webrtc = sfu.addresses();
             app.health.up("webrtc");
             app.sfu.store(Some(Arc::new(sfu)));
@@ -132,7 +138,7 @@ impl Node {
         let mut background = JoinSet::new();
         background.spawn(sweep(app.streams.clone()));
         if let Some(http) = http {
-            let packager = Packager::new(options::packager(values));
+            let packager = app.packager.clone();
             let following = packager.clone();
             let (streams, until) = (app.streams.clone(), force.clone());
             background.spawn(async move { following.follow(streams, until).await });

@@ -71,7 +71,7 @@ fn table(answer: &Value) -> String {
             "{:<32} {:<8} {from:<6} {:>7}  {}\n",
             text(stream, "name"),
             text(stream, "state"),
-            number(stream, "viewers"),
+            number(stream, "viewers") + number(stream, "hls_viewers"),
             tracks.join(", ")
         );
     }
@@ -99,6 +99,11 @@ fn description(stream: &Value, sessions: &Value) -> String {
         text(stream, "name"),
         text(stream, "state"),
         text(stream, "since")
+    );
+    out += &format!(
+        "  {} viewers by sessions, about {} by HLS\n",
+        number(stream, "viewers"),
+        number(stream, "hls_viewers")
     );
     for one in list(stream, "tracks") {
         out += &format!("  {}\n", track(one));

@@ -28,6 +28,7 @@ use serde::Serialize;
 use crate::auth::{Access, Action, Caller};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::packager::Packager;
 use crate::sessions::Sessions;
 use crate::streams::Streams;
 use crate::transcode::audio::AudioBridges;
@@ -63,6 +64,8 @@ pub struct App {
     pub sessions: Sessions,
     /// The node's streams.
     pub streams: Streams,
+    /// The streams' HLS renditions.
+    pub packager: Packager,
     /// Makes AAC of Opus and the other way round while someone listens.
     pub bridges: AudioBridges,
     /// WebRTC, while it is on.

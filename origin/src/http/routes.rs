@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use tower::ServiceExt as _;
 
 use super::health::Report;
-use super::hls::HlsService;
+use super::hls::{self, HlsService};
 use super::names::PathOf;
 use super::server::{Peer, Service};
 use super::{App, Problem, api, names, webrtc};
@@ -98,6 +98,7 @@ async fn metrics(
     parts: Parts,
 ) -> Result<Response, Problem> {
     app.allow(peer, &parts, Action::Admin, None)?;
+    metrics::gauge!("headwater_hls_viewers").set(hls::viewers_in_all(&app.packager) as f64);
     let headers =
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (CACHE_CONTROL, "no-store")];
     Ok((headers, crate::metrics::render()).into_response())

@@ -7,6 +7,7 @@
 //!
 //! Not here: HTTP (`http::hls`), the boxes of a fragment (`headwater_media::fmp4`).
 
+mod audience;
 mod compress;
 pub mod multivariant;
 pub mod parts;
@@ -20,6 +21,7 @@ mod stream;
 pub(crate) mod tests;
 pub mod window;
 
+pub use audience::{Audience, taken_micros};
 pub use compress::{Encoding, compress_once};
 pub use multivariant::AudioChoice;
 pub use rates::Rates;

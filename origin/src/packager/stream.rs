@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::audience::Audience;
 use super::playlist::Report;
 use super::rendition::Rendition;
 use super::window::WindowOptions;
@@ -45,6 +46,7 @@ pub struct StreamRenditions {
     list: ArcSwap<Vec<Arc<Rendition>>>,
     changes: watch::Sender<u64>,
     last_start: Mutex<Option<Instant>>,
+    audience: Mutex<Option<Audience>>,
 }
 
 impl StreamRenditions {
@@ -81,6 +83,19 @@ impl StreamRenditions {
     #[must_use]
     pub fn last_start(&self) -> Option<Instant> {
         *self.last_start.lock()
+    }
+
+    /// Notes that a player took `micros` of media time.
+    pub fn note_taken(&self, now: Instant, micros: i64) {
+        self.audience.lock().get_or_insert_with(|| Audience::new(now)).note(now, micros);
+    }
+
+    /// Players that follow it by its playlists.
+    #[must_use]
+    pub fn viewers(&self, now: Instant) -> usize {
+        let list = self.list.load();
+        let target = list.iter().find_map(|one| one.version().snapshot().target_duration_s);
+        self.audience.lock().as_ref().map_or(0, |audience| audience.viewers(now, target))
     }
 
     /// Where every rendition but `name` is.
@@ -148,6 +163,7 @@ impl Packager {
             list: ArcSwap::from_pointee(Vec::new()),
             changes: watch::channel(0).0,
             last_start: Mutex::new(None),
+            audience: Mutex::new(None),
         });
         self.shared.update(|streams| {
             streams.insert(broadcast.name().clone(), Arc::clone(&stream));
@@ -191,6 +207,12 @@ impl Packager {
     #[must_use]
     pub fn get(&self, name: &StreamName) -> Option<Arc<StreamRenditions>> {
         self.shared.streams.load().get(name).cloned()
+    }
+
+    /// The renditions of all such streams.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<StreamRenditions>> {
+        self.shared.streams.load().values().cloned().collect()
     }
 }
 

@@ -171,6 +171,28 @@ async fn streams_and_kick_find_the_node_by_url_and_by_data_folder() {
 }
 
 #[test]
+fn a_port_that_is_taken_is_named_with_its_key() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (section, free) in [
+        ("http", ["webrtc", "srt", "rtmp"]),
+        ("rtmp", ["http", "webrtc", "srt"]),
+        ("webrtc", ["http", "srt", "rtmp"]),
+    ] {
+        let data = folder("taken");
+        let mut command = headwater(&["serve", "--data", data.to_str().unwrap()]);
+        for other in free {
+            command.env(format!("HEADWATER_{}__LISTEN", other.to_uppercase()), "127.0.0.1:0");
+        }
+        command.env(format!("HEADWATER_{}__LISTEN", section.to_uppercase()), &address);
+        let (code, _, err) = told(command.output().unwrap());
+        assert_eq!(code, Some(1), "{err}");
+        let expected = format!("error: cannot listen on {address} ([{section}] listen): ");
+        assert!(err.contains(&expected), "{section}: {err}");
+    }
+}
+
+#[test]
 fn a_node_logs_json_serves_and_ends_cleanly_on_sigterm() {
     let data = folder("sigterm");
     let mut child = headwater(&["serve", "--log-format", "json", "--data", data.to_str().unwrap()])

@@ -93,6 +93,19 @@ async fn a_session_is_listed_by_stream_and_kicked_by_id() {
     let answer = node.get("/api/v1/streams/a/b").await.json();
     assert_eq!(answer["publisher"]["id"], handle.id().to_string());
     assert_eq!(answer["publisher"]["protocol"], "srt");
+    assert_eq!((answer["viewers"].as_u64(), answer["hls_viewers"].as_u64()), (Some(0), Some(0)));
+    // The document names just what is served.
+    let document = node.get("/api/v1/openapi.json").await.json();
+    let members = |value: &serde_json::Value| -> Vec<String> {
+        let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        names
+    };
+    let described =
+        |schema: &str| members(&document["components"]["schemas"][schema]["properties"]);
+    assert_eq!(members(&answer), described("Stream"));
+    assert_eq!(members(&answer["publisher"]), described("Session"));
+    assert_eq!(members(&node.get("/api/v1/node").await.json()), described("Node"));
     assert_eq!(node.get("/api/v1/sessions?stream=other").await.json()["total"], 0);
     let listed = node.get("/api/v1/sessions?stream=a/b&limit=0").await.json();
     assert_eq!(
@@ -211,10 +224,55 @@ async fn a_connection_above_the_limit_gets_503_and_the_others_go_on() {
     let mut second = TcpStream::connect(node.http).await.unwrap();
     let mut answer = Vec::new();
     second.read_to_end(&mut answer).await.unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 503 "), "{answer:?}");
+    assert_problem(&answer, 503, "too-many-connections");
     first.write_all(ask).await.unwrap();
     assert!(first.read(&mut buffer).await.unwrap() > 0);
     drop(first);
+    node.stop().await.unwrap();
+}
+
+/// Whether bytes are one whole answer with the problem of that status and type.
+fn assert_problem(answer: &[u8], status: u16, slug: &str) {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+    assert!(head.contains("\r\nServer: headwater/"), "{text}");
+    assert!(head.contains("\r\nContent-Type: application/problem+json"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!((json["type"].as_str(), json["status"].as_u64()), (Some(slug), Some(status.into())));
+}
+
+#[tokio::test]
+async fn what_is_not_http_gets_a_problem_that_names_the_server() {
+    let node = Running::start("malformed", |_| {}).await;
+    // Well above the limit: reading stops at it roughly.
+    let long = "a".repeat(100 << 10);
+    for (said, status, slug) in [
+        ("nonsense\r\n\r\n".to_owned(), 400, "malformed-request"),
+        ("GET / HTTP/1.1\r\nHo st: a\r\n\r\n".to_owned(), 400, "malformed-request"),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), 431, "header-too-large"),
+        (format!("GET / HTTP/1.1\r\n{}\r\n", "X: 1\r\n".repeat(200)), 431, "header-too-large"),
+    ] {
+        // By itself, and after a request that was fine.
+        for before in ["", "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let mut stream = TcpStream::connect(node.http).await.unwrap();
+            let mut answer = Vec::new();
+            if !before.is_empty() {
+                stream.write_all(before.as_bytes()).await.unwrap();
+                while !answer.ends_with(b"}") {
+                    assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+                }
+                answer.clear();
+            }
+            // The node may hang up before it has heard all.
+            let _ = stream.write_all(said.as_bytes()).await;
+            let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+            assert!(read.is_ok(), "the connection stays open");
+            assert_problem(&answer, status, slug);
+        }
+    }
+    let metrics = node.get("/metrics").await;
+    assert!(String::from_utf8_lossy(&metrics.body).contains("headwater_http_malformed_total "));
     node.stop().await.unwrap();
 }
 

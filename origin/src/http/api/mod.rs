@@ -19,7 +19,7 @@ use http::request::Parts;
 
 use super::names::PathOf;
 use super::server::Peer;
-use super::{App, Problem, names};
+use super::{App, Problem, hls, names};
 use crate::auth::Action;
 use crate::sessions::{Role, SessionSnapshot};
 
@@ -170,6 +170,7 @@ fn view_of(app: &App, name: &StreamName, sessions: &Attendance) -> Option<Stream
         since: snapshot.since.to_rfc3339_millis(),
         publisher: publisher.map(SessionView::from),
         viewers: sessions.viewers.get(name).copied().unwrap_or(0),
+        hls_viewers: hls::viewers(&app.packager, name),
         tracks: snapshot.broadcast.tracks().iter().map(TrackView::of).collect(),
         warnings: snapshot.warnings,
     })

@@ -2,6 +2,8 @@
 //!
 //! Not here: where the values come from (the routes, `measure`).
 
+use std::net::SocketAddr;
+
 use headwater_media::{BroadcastState, MediaKind, Track};
 use serde::Serialize;
 
@@ -50,6 +52,8 @@ pub struct StreamView {
     pub publisher: Option<SessionView>,
     /// Sessions that receive it (HLS players are not sessions).
     pub viewers: usize,
+    /// HLS players that follow it, estimated from the playlists that they took from this node.
+    pub hls_viewers: usize,
     /// Its tracks.
     pub tracks: Vec<TrackView>,
     /// What an operator should know.
@@ -162,7 +166,9 @@ impl From<SessionSnapshot> for SessionView {
             role: session.info.role.as_str(),
             protocol: session.info.protocol,
             stream: session.info.stream.to_string(),
-            peer: session.info.peer.to_string(),
+            // An IPv4 peer of a dual-stack socket comes as ::ffff:127.0.0.1.
+            peer: SocketAddr::new(session.info.peer.ip().to_canonical(), session.info.peer.port())
+                .to_string(),
             since: session.since.to_rfc3339_millis(),
             bytes_in: session.bytes_in,
             bytes_out: session.bytes_out,

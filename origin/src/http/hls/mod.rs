@@ -3,6 +3,7 @@
 //! One service function without a router in front of it, since thousands of requests wait here at
 //! a time. Not here: what a playlist says (`packager`), connections (the node's server).
 
+mod audience;
 mod body;
 mod meter;
 mod negotiate;
@@ -14,6 +15,7 @@ mod start;
 mod tests;
 mod wait;
 
+pub use audience::{viewers, viewers_in_all};
 pub use body::HlsBody;
 pub use serve::{AudioCodec, AudioDemand, HlsOptions, HlsService, NoAudioDemand};
 

@@ -10,6 +10,7 @@ use headwater_media::{BroadcastState, MediaKind, StreamName};
 use http::header::{AUTHORIZATION, RANGE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
+use super::audience;
 use super::body::HlsBody;
 use super::meter::Meter;
 use super::path::{PathError, Query, Resource, Route, Target};
@@ -335,6 +336,7 @@ impl HlsService {
         let (text, encoding) = version
             .playlist(flavour, reply::accepted(headers), reports)
             .ok_or_else(|| unanswered(Unanswered::TimedOut))?;
+        audience::note(stream, rendition, query, version.snapshot());
         let target = version.snapshot().target_duration_s;
         let shared = query.msn.and(target).map(|target| target.saturating_mul(6));
         Ok(reply::playlist(text, encoding, shared))
@@ -423,7 +425,6 @@ fn codec_of(rendition: &Rendition) -> Option<AudioCodec> {
     [AudioCodec::Aac, AudioCodec::Opus].into_iter().find(|known| known.name() == codec.name())
 }
 
-/// The codec of a rendition that is made on demand, by its name.
 /// Whether a rendition that is made on demand has yet to come up to the others: what it lists from
 /// before it was last let go is no longer live.
 fn is_behind(stream: &StreamRenditions, rendition: &Rendition) -> bool {
@@ -436,6 +437,7 @@ fn is_behind(stream: &StreamRenditions, rendition: &Rendition) -> bool {
     edge.is_some_and(|edge| rendition.last_msn().is_none_or(|own| own + 1 < edge))
 }
 
+/// The codec of a rendition that is made on demand, by its name.
 fn codec_named(name: &str) -> Option<AudioCodec> {
     let suffix = name.strip_prefix("audio-")?;
     [AudioCodec::Aac, AudioCodec::Opus].into_iter().find(|known| known.name() == suffix)

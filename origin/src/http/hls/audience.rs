@@ -1,0 +1,39 @@
+//! Counts the players that follow a stream by its playlists. Driver: reads the clock.
+//!
+//! Not here: the arithmetic (`packager::audience`).
+#![allow(clippy::disallowed_methods, reason = "driver: reads the clock")]
+
+use std::time::Instant;
+
+use headwater_media::{MediaKind, StreamName};
+
+use super::path::Query;
+use crate::packager::snapshot::Snapshot;
+use crate::packager::{Packager, Rendition, StreamRenditions, taken_micros};
+
+/// Notes that a player was given a playlist. A player of pictures and sound follows two: the
+/// pictures' counts.
+pub(super) fn note(
+    stream: &StreamRenditions,
+    rendition: &Rendition,
+    query: &Query,
+    snapshot: &Snapshot,
+) {
+    let pictures = || stream.list().iter().any(|other| other.kind() == MediaKind::Video);
+    if rendition.kind() == MediaKind::Video || !pictures() {
+        stream.note_taken(Instant::now(), taken_micros(snapshot, query.msn, query.part));
+    }
+}
+
+/// Players that follow a stream by HLS now, as far as this node sees them.
+#[must_use]
+pub fn viewers(packager: &Packager, stream: &StreamName) -> usize {
+    packager.get(stream).map_or(0, |stream| stream.viewers(Instant::now()))
+}
+
+/// Players that follow any stream by HLS.
+#[must_use]
+pub fn viewers_in_all(packager: &Packager) -> usize {
+    let now = Instant::now();
+    packager.list().iter().map(|stream| stream.viewers(now)).sum()
+}
