@@ -362,6 +362,21 @@ fn missing_numbers_are_listed_as_gaps() {
 }
 
 #[test]
+fn a_gap_is_as_long_as_the_time_that_is_missing_where_that_rounds_to_the_target_duration() {
+    for (more, expected) in [(36_000, "2.400000"), (60_000, "2.000000")] {
+        let mut rig = Rig::video(Cadence::Steady(3_000, 1));
+        rig.group_of_seconds(2);
+        rig.end_group();
+        rig.skip_groups(1);
+        rig.skip_ticks(more);
+        rig.group_of_seconds(2);
+        let text = text(&rig.end_group());
+        let gap = format!("#EXT-X-GAP\n#EXTINF:{expected},\n1.m4s\n");
+        assert!(text.contains(&gap), "{text}");
+    }
+}
+
+#[test]
 fn a_gap_longer_than_the_list_begins_the_list_anew() {
     let mut rig = Rig::video(Cadence::Steady(3_000, 1));
     rig.group_of_seconds(2);

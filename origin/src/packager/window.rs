@@ -222,13 +222,15 @@ impl Window {
     fn gap_length(&self, header: &GroupHeader, missing: u64) -> MediaDuration {
         let rate = header.start.rate();
         let target = i64::from(self.target_duration_s.unwrap_or(1)) * i64::from(rate.hz());
+        // `EXTINF` is rounded to whole seconds against `EXT-X-TARGETDURATION`.
+        let rounding = i64::from(rate.hz()) * 49 / 100;
         let share = self.segments.back().and_then(|last| {
             let SegmentState::Complete(length) = last.segment.state else { return None };
             let same = last.segment.discontinuity == header.discontinuity && length.rate() == rate;
             let end = last.start_ticks.saturating_add(length.ticks());
             let between = header.start.ticks().saturating_sub(end);
             let share = between.checked_div(i64::try_from(missing).ok()?)?;
-            (same && share > 0 && share <= target).then_some(share)
+            (same && share > 0 && share <= target + rounding).then_some(share)
         });
         MediaDuration::new(share.unwrap_or(target), rate)
     }

@@ -299,6 +299,9 @@ fn a_pause_within_a_group_makes_no_segment_longer_than_the_target_duration() {
         }
         assert!(groups.last().unwrap().end().micros() > 15_000_000, "it caught up");
     }
+    let groups = bed.groups("video");
+    let cadences = groups.iter().map(|group| group.header().config.parts.frame_ticks);
+    assert_eq!(cadences.collect::<Vec<_>>(), vec![3_000; groups.len()], "no slower for the pause");
 }
 
 #[test]
