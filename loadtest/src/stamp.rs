@@ -47,12 +47,20 @@ impl Stamp {
         let mut unit = Vec::with_capacity(SEI_BYTES);
         // The payload's size is far below 255: see the assertion above.
         unit.extend([NAL_SEI, PAYLOAD_USER_DATA_UNREGISTERED, PAYLOAD_BYTES as u8]);
-        unit.extend(UUID);
-        put(&mut unit, u64::from(self.stream), U32_BYTES);
-        put(&mut unit, self.sequence, U64_BYTES);
-        put(&mut unit, self.sent_us, U64_BYTES);
+        unit.extend(self.to_mark());
         unit.push(TRAILING_BITS);
         unit
+    }
+
+    /// UUID and fields alone: what is searched for, wherever in a frame it stands.
+    #[must_use]
+    pub fn to_mark(&self) -> Vec<u8> {
+        let mut mark = Vec::with_capacity(PAYLOAD_BYTES);
+        mark.extend(UUID);
+        put(&mut mark, u64::from(self.stream), U32_BYTES);
+        put(&mut mark, self.sequence, U64_BYTES);
+        put(&mut mark, self.sent_us, U64_BYTES);
+        mark
     }
 
     /// The first stamp in `bytes`, and the offset after it. A stamp that is cut short or damaged

@@ -3,6 +3,8 @@
 //! Not here: what frames are made of (`source`).
 #![allow(clippy::disallowed_methods, reason = "driver: reads clocks, waits")]
 
+mod rtmp;
+mod srt;
 mod whip;
 
 use std::sync::Arc;
@@ -21,20 +23,30 @@ use crate::source::{AudioCodec, Item, Program, Settings};
 pub enum Protocol {
     /// WebRTC by WHIP.
     Whip,
+    /// MPEG-TS by SRT.
+    Srt,
+    /// FLV by RTMP.
+    Rtmp,
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Whip, Self::Srt, Self::Rtmp];
+
     /// Its name on the command line and in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Whip => "whip",
+            Self::Srt => "srt",
+            Self::Rtmp => "rtmp",
         }
     }
 
     fn audio(self) -> AudioCodec {
         match self {
             Self::Whip => AudioCodec::Opus,
+            Self::Srt | Self::Rtmp => AudioCodec::Aac,
         }
     }
 }
@@ -44,14 +56,18 @@ impl Protocol {
 pub struct Stream {
     /// How.
     pub protocol: Protocol,
-    /// Where: a URL for WHIP.
+    /// Where: a URL for WHIP, host and port for SRT and RTMP.
     pub address: String,
+    /// Under which name: the stream id of SRT, application and key of RTMP.
+    pub name: String,
     /// Its number, which its stamps bear.
     pub number: u32,
     /// What it is made of.
     pub settings: Settings,
     /// A bearer token.
     pub token: Option<String>,
+    /// Latency that SRT is asked for.
+    pub srt_latency: Duration,
 }
 
 /// Publishers at work.
@@ -85,8 +101,11 @@ impl Publishers {
                 let run = async {
                     match stream.protocol {
                         Protocol::Whip => {
-                            whip::run(&stream, &engine, offset, &side, &mut stopped).await
+                            let whip = whip::run(&stream, &engine, offset, &side, &mut stopped);
+                            Box::pin(whip).await
                         }
+                        Protocol::Srt => srt::run(&stream, offset, &side, &mut stopped).await,
+                        Protocol::Rtmp => rtmp::run(&stream, offset, &side, &mut stopped).await,
                     }
                 };
                 if let Err(error) = run.await {

@@ -4,6 +4,7 @@
 
 mod html;
 mod limits;
+mod plot;
 mod text;
 
 use std::collections::BTreeMap;

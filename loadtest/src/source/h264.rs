@@ -252,7 +252,7 @@ fn intra(w: &mut BitWriter, place: &Raw, at: u32, samples: &mut impl FnMut() -> 
     w.se_zero(); // mb_qp_delta
     // coeff_token of no coefficients (Table 9-5). Raw neighbours count as full of coefficients
     // (§9.2.1), which selects another column.
-    let left = at % place.columns > 0 && place.holds(at - 1);
+    let left = !at.is_multiple_of(place.columns) && place.holds(at - 1);
     let above = at >= place.columns && place.holds(at - place.columns);
     if left || above { w.bits(0b00_0011, 6) } else { w.bits(1, 1) }
 }

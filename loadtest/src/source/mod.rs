@@ -13,6 +13,16 @@ pub use audio::AudioCodec;
 pub use program::{Item, Program};
 pub use video::{AccessUnit, Video};
 
+/// Where in a picture its stamp stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum StampPlace {
+    /// In an SEI message before the slice: a small packet of its own by WebRTC.
+    #[default]
+    Sei,
+    /// In the slice's raw samples, where the picture has some: packets as a browser sends them.
+    Slice,
+}
+
 /// What a stream is made of.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
@@ -30,6 +40,8 @@ pub struct Settings {
     pub b_frames: bool,
     /// Whether there is sound.
     pub audio: bool,
+    /// Where the stamps stand.
+    pub stamp: StampPlace,
 }
 
 impl Default for Settings {
@@ -42,6 +54,7 @@ impl Default for Settings {
             gop_s: 2.0,
             b_frames: false,
             audio: true,
+            stamp: StampPlace::Sei,
         }
     }
 }

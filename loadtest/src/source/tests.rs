@@ -17,6 +17,7 @@ fn shapes() -> Vec<Settings> {
     vec![
         base,
         Settings { b_frames: true, ..base },
+        Settings { stamp: StampPlace::Slice, ..base },
         Settings { width: 640, height: 360, bitrate: 800_000, fps: (30_000, 1_001), ..base },
         Settings { width: 176, height: 144, bitrate: 3_000_000, b_frames: true, ..base },
         Settings { width: 1_920, height: 1_080, bitrate: 6_000_000, fps: (60, 1), ..base },
@@ -33,10 +34,25 @@ fn every_picture_bears_its_stamp_before_its_slice() {
         let n = n as u64;
         assert_eq!(stamp, Stamp { stream: 3, sequence: n, sent_us: 1_000_000 + n });
         assert!(after < 140, "the stamp is in the first packet");
-        assert_eq!(unit.keyframe, n % 60 == 0);
+        assert_eq!(unit.keyframe, n.is_multiple_of(60));
         let types: Vec<_> = unit.units.iter().map(|unit| unit_type(unit)).collect();
         assert_eq!(types, if unit.keyframe { vec![7, 8, 6, 5] } else { vec![6, 1] });
     }
+}
+
+#[test]
+fn a_stamp_in_the_slice_stands_in_its_first_packet() {
+    let settings = Settings { stamp: StampPlace::Slice, b_frames: true, ..Settings::default() };
+    for unit in unit(settings, 100) {
+        let slice = unit.units.last().unwrap();
+        let (stamp, after) = Stamp::find(slice).unwrap();
+        assert_eq!(stamp, unit.stamp);
+        assert!(after < 100, "{after}");
+        assert!(!unit.units.iter().any(|unit| unit_type(unit) == 6));
+    }
+    // Pictures too small for raw samples keep their SEI message.
+    let small = Settings { bitrate: 50_000, width: 320, height: 180, ..settings };
+    assert!(unit(small, 100).iter().all(|unit| Stamp::find(&unit.annex_b()).is_some()));
 }
 
 #[test]

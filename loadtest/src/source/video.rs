@@ -5,11 +5,11 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use headwater_media::codec::h264::H264Config;
+use headwater_media::codec::h264::{H264Config, unit_type};
 use headwater_media::codec::nal::AccessUnitBuilder;
 
-use super::Settings;
 use super::h264::{self, Kind, Numbers, PCM_BYTES};
+use super::{Settings, StampPlace};
 use crate::stamp::{SEI_BYTES, Stamp};
 
 /// A keyframe is as large as so many predicted pictures, a B-frame half as large as one.
@@ -50,17 +50,22 @@ impl AccessUnit {
         out
     }
 
-    /// With 4-byte lengths, as FLV takes it.
+    /// Stamp and slice with 4-byte lengths, without parameter sets: for containers that carry
+    /// those apart.
     #[must_use]
-    pub fn length_prefixed(&self) -> Bytes {
-        let bytes = self.units.iter().map(|unit| unit.len() + 4).sum();
-        let mut builder = AccessUnitBuilder::with_capacity(bytes);
-        for unit in &self.units {
+    pub fn picture(&self) -> Bytes {
+        let units = || self.units.iter().filter(|unit| !is_parameter_set(unit));
+        let mut builder = AccessUnitBuilder::with_capacity(units().map(|u| u.len() + 4).sum());
+        for unit in units() {
             // A unit of ours is never as long as its length field allows.
             let _ = builder.push(unit);
         }
         builder.finish()
     }
+}
+
+fn is_parameter_set(unit: &[u8]) -> bool {
+    matches!(unit_type(unit), 7 | 8)
 }
 
 /// Makes a stream's pictures, one after the other.
@@ -142,8 +147,11 @@ impl Video {
         if kind == Kind::Idr {
             units.extend([self.sps.clone(), self.pps.clone()]);
         }
-        units.push(stamp.to_sei());
-        units.push(self.slice(kind));
+        let (slice, bears_stamp) = self.slice(kind, stamp);
+        if !bears_stamp {
+            units.push(stamp.to_sei());
+        }
+        units.push(slice);
         AccessUnit { stamp, keyframe: kind == Kind::Idr, pts, dts, units }
     }
 
@@ -186,20 +194,30 @@ impl Video {
         self.numbers.picture_order = (order & 0xffff) as u16;
     }
 
-    fn slice(&mut self, kind: Kind) -> Vec<u8> {
+    /// The slice, and whether the stamp stands in it.
+    fn slice(&mut self, kind: Kind, stamp: Stamp) -> (Vec<u8>, bool) {
         self.owed += self.bytes(kind);
         let wanted = self.owed.max(0.0) as usize;
         let first_raw = (self.next_random() >> 40) as u32;
         let first_raw = if kind == Kind::Idr { 0 } else { first_raw };
         let (settings, numbers) = (self.settings, self.numbers);
         let overhead = SEI_BYTES + 4;
+        let mark = (settings.stamp == StampPlace::Slice).then(|| stamp.to_mark());
+        let (mut rest, mut bears_stamp) = (mark.as_deref(), false);
         let slice = h264::slice(
             &settings,
             kind,
             numbers,
             wanted.saturating_sub(overhead),
             first_raw,
-            || self.samples(),
+            || {
+                let mut samples = self.samples();
+                if let Some(mark) = rest.take() {
+                    samples.iter_mut().zip(mark).for_each(|(sample, byte)| *sample = *byte);
+                    bears_stamp = true;
+                }
+                samples
+            },
         );
         // What a picture cannot hold or overshoots is made up for, within a second's worth.
         let second = self.settings.bitrate as f64 / 8.0;
@@ -207,7 +225,7 @@ impl Video {
         if kind != Kind::B {
             self.numbers.frame_num = self.numbers.frame_num.wrapping_add(1);
         }
-        slice
+        (slice, bears_stamp)
     }
 
     /// A picture's share of the bit rate.

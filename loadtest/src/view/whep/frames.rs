@@ -18,8 +18,12 @@ const PATIENCE_US: u64 = 300_000;
 const PACKETS_MAX: usize = 4_096;
 
 const TYPE_MASK: u8 = 0x1f;
+const NAL_SLICE: u8 = 1;
+const NAL_IDR: u8 = 5;
 const NAL_SEI: u8 = 6;
 const STAP_A: u8 = 24;
+const FU_A: u8 = 28;
+const FU_START: u8 = 0x80;
 
 /// The frames of one video stream.
 #[derive(Debug, Default)]
@@ -71,10 +75,15 @@ impl Open {
     }
 }
 
-/// Only these packets can hold an SEI message.
+/// Only packets with an SEI message or the start of a slice can hold a stamp.
 fn find(payload: &[u8]) -> Option<Stamp> {
-    let kind = payload.first()? & TYPE_MASK;
-    (kind == NAL_SEI || kind == STAP_A).then(|| Stamp::find(payload)).flatten().map(|(s, _)| s)
+    let [first, second, ..] = payload else { return None };
+    let may = match first & TYPE_MASK {
+        NAL_SLICE | NAL_IDR | NAL_SEI | STAP_A => true,
+        FU_A => second & FU_START != 0,
+        _ => false,
+    };
+    may.then(|| Stamp::find(payload)).flatten().map(|(stamp, _)| stamp)
 }
 
 impl Frames {
