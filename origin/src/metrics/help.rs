@@ -5,7 +5,7 @@
 use metrics::{KeyName, Recorder, Unit};
 
 /// Name and meaning, by name.
-const HELP: [(&str, &str); 65] = [
+const HELP: [(&str, &str); 67] = [
     ("headwater_audio_bridge_errors_total", "Packets of sound that could not be transcoded."),
     ("headwater_audio_bridges", "Audio transcodes that run now."),
     ("headwater_audio_bridges_refused_total", "Audio transcodes refused by a limit."),
@@ -58,9 +58,14 @@ const HELP: [(&str, &str); 65] = [
     ("headwater_srt_socket_errors_total", "Errors of the SRT socket."),
     ("headwater_streams", "Streams that are live or wait for their publisher."),
     ("headwater_ts_lost_total", "Losses found in MPEG-TS, by reason."),
+    (
+        "headwater_webrtc_bad_frames_total",
+        "Frames of WHIP publishers that could not be put together.",
+    ),
     ("headwater_webrtc_drops_total", "Frames and packets dropped by WebRTC sessions, by reason."),
     ("headwater_webrtc_nacks_total", "Packets asked for again (RTCP NACK), by kind of session."),
     ("headwater_webrtc_packets_received_total", "Datagrams received by WebRTC."),
+    ("headwater_webrtc_packets_resent_total", "Packets that viewers had lost, sent again."),
     ("headwater_webrtc_packets_sent_total", "Datagrams sent by WebRTC."),
     ("headwater_webrtc_plis_total", "Keyframes asked for (RTCP PLI), by kind of session."),
     ("headwater_webrtc_received_bytes_total", "Bytes received by WebRTC."),
