@@ -19,6 +19,8 @@ test('the demo is seen and heard both ways, and its clock can be read', async ()
     assert.ok(found[which].p50 > -50 && found[which].p50 < 30_000, `${which} is ${found[which].p50} ms late`);
     assert.match((await read(page, which)).stats.latencyFrom, /picture/);
   }
+  const { viewers, hls_viewers: byHls } = await made.node.api('/api/v1/streams/demo');
+  assert.deepEqual([viewers, byHls], [1, 1], 'each player is counted');
   report('demo', found);
   await page.screenshot({ path: path.join(OUT, 'demo.png'), fullPage: true });
   await page.context().close();
