@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod compare;
 pub mod histogram;
 mod http;
 pub mod live;

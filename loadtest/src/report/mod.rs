@@ -110,6 +110,8 @@ pub struct Viewers {
     pub requests: u64,
     /// Packets dropped on purpose.
     pub dropped: u64,
+    /// What viewers by LL-HLS found beside frames; none of other kinds.
+    pub hls: Option<crate::view::hls::findings::Summary>,
     /// What failed, and how often.
     pub problems: BTreeMap<String, u64>,
 }

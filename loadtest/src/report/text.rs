@@ -109,7 +109,8 @@ fn section(out: &mut String, viewers: &Viewers, seconds: f64) -> std::fmt::Resul
     if viewers.dropped > 0 {
         write!(out, "; {} dropped on purpose", show_count(viewers.dropped))?;
     }
-    writeln!(out)
+    writeln!(out)?;
+    viewers.hls.iter().try_for_each(|found| write!(out, "{found}"))
 }
 
 fn percentiles(out: &mut String, name: &str, of: &Percentiles) -> std::fmt::Result {

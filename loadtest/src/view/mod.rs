@@ -30,6 +30,12 @@ pub trait Crowd: Send {
     fn join(&mut self, count: usize);
     /// So many leave, those that came first first.
     fn leave(&mut self, count: usize);
+    /// What counts begins now: the ramp is over.
+    fn begin(&mut self) {}
+    /// What viewers of its kind found beside frames; complete once it has stopped.
+    fn hls(&self) -> Option<hls::findings::Summary> {
+        None
+    }
     /// All leave; when this returns, every meter is in [`Side::totals`]. May block for a second
     /// or two.
     fn stop(&mut self);

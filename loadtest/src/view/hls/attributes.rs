@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// The value of attribute `name` in `list`, without its quotes.
-pub fn attribute<'a>(list: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn attribute<'a>(list: &'a str, name: &str) -> Option<&'a str> {
     let mut rest = list;
     loop {
         let (key, after) = rest.split_once('=')?;
@@ -24,12 +24,12 @@ pub fn attribute<'a>(list: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Whether attribute `name` is `YES`.
-pub fn yes(list: &str, name: &str) -> bool {
+pub(super) fn yes(list: &str, name: &str) -> bool {
     attribute(list, name) == Some("YES")
 }
 
 /// Decimal seconds, to the microsecond; further digits are cut off.
-pub fn seconds(text: &str) -> Option<Duration> {
+pub(super) fn seconds(text: &str) -> Option<Duration> {
     let text = text.trim();
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -47,7 +47,7 @@ pub fn seconds(text: &str) -> Option<Duration> {
 }
 
 /// Microseconds since 1970 of an RFC 3339 time stamp (`2026-02-03T04:05:06.789Z`).
-pub fn date_time(text: &str) -> Option<i64> {
+pub(super) fn date_time(text: &str) -> Option<i64> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute) = (number(11, 13)?, number(14, 16)?);

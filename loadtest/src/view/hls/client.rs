@@ -68,6 +68,12 @@ impl<T> Asks<T> {
         self.0.push(Ask::Leave(client));
     }
 
+    /// Whether nobody wants anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes all of them; the driver does so after every call.
     pub fn drain(&mut self) -> std::vec::Drain<'_, Ask<T>> {
         self.0.drain(..)
@@ -145,6 +151,9 @@ pub trait Clients {
 
     /// When it wants to be woken.
     fn wake_at(&self) -> Option<At>;
+
+    /// The driver took so long over what the system had ready at a time.
+    fn took(&mut self, _: Duration) {}
 
     /// The driver ends: nothing will come any more.
     fn finish(&mut self, now: At);

@@ -7,10 +7,23 @@
 //! parts away. That makes a viewer cost little more than its system calls.
 //! Not here: DASH; decoding.
 
+pub mod askers;
 mod attributes;
+pub mod check;
 pub mod client;
+mod connection;
+pub mod crowd;
+pub mod findings;
+pub mod fleet;
+pub mod h1;
+pub mod h2;
 pub mod multivariant;
 pub mod player;
 pub mod playlist;
+pub mod probe;
 pub mod response;
+pub mod streams;
+pub mod target;
+pub mod timeline;
 pub mod units;
+pub mod viewers;
