@@ -10,6 +10,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::compare;
+use crate::process;
 use crate::scenario::{self, Options};
 
 /// Publishers and viewers by the thousand for live servers, with a latency meter and a report.
@@ -32,6 +34,15 @@ enum Command {
     Publish(Box<Load>),
     /// Views alone what is live already
     View(Box<Load>),
+    /// Runs two servers in turn, and prints ratios
+    Compare {
+        /// What to compare
+        #[command(subcommand)]
+        what: compare::Command,
+        /// Writes the figures as JSON
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -52,6 +63,7 @@ pub fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let cli = Cli::parse();
+    process::open_many_files();
     let result = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -74,11 +86,20 @@ async fn command(command: Command) -> anyhow::Result<bool> {
         Command::Run(load) => load,
         Command::Publish(mut load) => {
             (load.options.whep, load.options.hls, load.options.flash) = (0, 0, 0);
+            load.options.waiting = 0;
             load
         }
         Command::View(mut load) => {
             load.options.publish.clear();
             load
+        }
+        Command::Compare { what, json } => {
+            let compared = Box::pin(compare::run(&what, interrupt())).await?;
+            println!("{compared}");
+            if let Some(file) = &json {
+                write(file, serde_json::to_string_pretty(&compared)?)?;
+            }
+            return Ok(compared.broken.is_empty());
         }
     };
     let report = Box::pin(scenario::run(&load.options, interrupt())).await?;

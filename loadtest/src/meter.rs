@@ -16,6 +16,8 @@ const WINDOW: u64 = 128;
 const FREEZE_INTERVALS: u64 = 3;
 /// … and than this, in microseconds: what an eye takes for a stop, not for a stutter.
 const FREEZE_MIN_US: u64 = 200_000;
+/// A viewer that leaves sooner, in microseconds, need not have had a frame.
+const STAY_MIN_US: u64 = 1_000_000;
 
 /// The meter of one viewer.
 #[derive(Debug, Clone)]
@@ -23,6 +25,7 @@ pub struct Meter {
     interval_us: u64,
     joined_us: Option<u64>,
     startup_us: Option<u64>,
+    left_us: Option<u64>,
     window: Option<Window>,
     last_arrival_us: u64,
     last_sent_us: u64,
@@ -84,6 +87,7 @@ impl Meter {
             interval_us: expected_interval_us,
             joined_us: None,
             startup_us: None,
+            left_us: None,
             window: None,
             last_arrival_us: 0,
             last_sent_us: 0,
@@ -173,6 +177,7 @@ impl Meter {
 
     /// The viewer leaves while frames should still come: a freeze that lasts counts too.
     pub fn on_leave(&mut self, now_us: u64) {
+        self.left_us = Some(now_us);
         if self.counts.frames > 0 {
             self.gap(now_us);
         }
@@ -183,6 +188,12 @@ impl Meter {
     pub fn counts(&self) -> Counts {
         let missing = self.window.map_or(0, |window| u64::from(window.seen.count_zeros()));
         Counts { lost: self.counts.lost + missing, ..self.counts }
+    }
+
+    /// Whether it had no frame although it stayed long enough for one.
+    fn is_without_frames(&self) -> bool {
+        let stayed = self.joined_us.zip(self.left_us).map(|(from, to)| to.saturating_sub(from));
+        self.counts.frames == 0 && stayed.is_none_or(|stayed| stayed >= STAY_MIN_US)
     }
 
     /// From joining to the first frame, in microseconds.
@@ -197,7 +208,7 @@ impl Meter {
 pub struct Totals {
     /// Viewers added up.
     pub viewers: u64,
-    /// Of them, those that never had a frame.
+    /// Of them, those that never had a frame, although they stayed a second or were cut off.
     pub without_frames: u64,
     /// Of them, those that froze at least once.
     pub frozen_viewers: u64,
@@ -218,7 +229,7 @@ impl Totals {
     pub fn add(&mut self, meter: &Meter) {
         let counts = meter.counts();
         self.viewers += 1;
-        self.without_frames += u64::from(counts.frames == 0);
+        self.without_frames += u64::from(meter.is_without_frames());
         self.frozen_viewers += u64::from(counts.freezes > 0);
         self.losing_viewers += u64::from(counts.lost > 0);
         self.counts.add(&counts);

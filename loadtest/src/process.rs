@@ -5,6 +5,7 @@
 
 use std::fs;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 /// What a process used.
@@ -32,7 +33,6 @@ impl Usage {
             rustix::param::clock_ticks_per_second(),
             rustix::param::page_size() as u64,
         )?;
-        // `schedstat` is exact where `stat` may lump; it has no split of user and system.
         let entries = fs::read_dir(format!("/proc/{pid}/fd"));
         usage.descriptors = entries.map_or(0, |entries| entries.count() as u64);
         Some(usage)
@@ -75,6 +75,14 @@ impl Usage {
             ..*self
         }
     }
+}
+
+/// Lets this process open as many files as the system grants it: a viewer has a socket or more.
+pub fn open_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What is refused shows when sockets run out.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 #[cfg(test)]

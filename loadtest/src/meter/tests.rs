@@ -99,10 +99,14 @@ fn totals_add_viewers_up() {
     }
     let mut unlucky = Meter::new(INTERVAL);
     unlucky.on_join(START);
+    let mut brief = unlucky.clone();
+    brief.on_leave(START + 50_000);
+    totals.add(&brief);
+    unlucky.on_leave(START + 5_000_000);
     let mut more = Totals::default();
     more.add(&unlucky);
     totals.merge(&more);
-    assert_eq!((totals.viewers, totals.without_frames, totals.losing_viewers), (4, 1, 2));
+    assert_eq!((totals.viewers, totals.without_frames, totals.losing_viewers), (5, 1, 2));
     assert_eq!((totals.counts.frames, totals.counts.lost), (297, 3));
     assert!((totals.loss() - 0.01).abs() < 1e-9);
     assert_eq!(totals.startup().count, 3);

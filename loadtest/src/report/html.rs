@@ -23,7 +23,7 @@ impl Report {
         write!(page, "<title>Load on {server}</title><style>{STYLE}</style>")?;
         write!(page, "<h1>Load on {server}</h1>")?;
         if self.broken.is_empty() {
-            page += "<p class=\"kept\">Every stated limit was kept.</p>";
+            page += "<p class=\"kept\">No stated limit was missed.</p>";
         }
         for broken in &self.broken {
             write!(page, "<p class=\"missed\">Missed: {}</p>", escape(broken))?;

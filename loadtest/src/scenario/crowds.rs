@@ -9,6 +9,8 @@ use super::Options;
 use super::population::Population;
 use crate::live::Side;
 use crate::view::Crowd;
+use crate::view::hls::crowd::HlsCrowd;
+use crate::view::hls::fleet;
 use crate::view::whep::{Behaviour, Viewing, WhepCrowd};
 
 /// Share of the packets that a lossy viewer loses.
@@ -83,6 +85,17 @@ pub(super) async fn gather(options: &Options) -> anyhow::Result<Vec<Course>> {
             let crowd = WhepCrowd::start(&target, behaviour, options.threads, side).await?;
             courses.push(Course::new(Viewing::new(crowd, target), population));
         }
+    }
+    if options.hls > 0 {
+        let target = options.target(&options.hls_path);
+        let crowd = HlsCrowd::start(&target, &options.hls_options, options.threads)?;
+        courses.push(Course::new(crowd, Population { count: options.hls, ..ramp }));
+    }
+    if options.waiting > 0 {
+        let target = options.target(&options.hls_path);
+        let fleet = tokio::task::spawn_blocking(move || fleet::waiting(&target)).await??;
+        let population = Population { count: options.waiting, churn: 0.0, ..ramp };
+        courses.push(Course::new(fleet, population));
     }
     Ok(courses)
 }

@@ -13,6 +13,7 @@ use crate::report::{Limits, Run};
 use crate::source::{Settings, StampPlace};
 use crate::units;
 use crate::view::Target;
+use crate::view::hls::crowd::HlsOptions;
 
 /// Streams and viewers at once: more needs more than one machine's ports.
 const COUNT_MAX: usize = 60_000;
@@ -76,6 +77,9 @@ pub struct Options {
     /// Viewers by LL-HLS
     #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Viewers")]
     pub hls: usize,
+    /// Requests for LL-HLS playlists that are held open, to see what each costs in memory
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Viewers")]
+    pub waiting: usize,
     /// Streams that are live already, to be viewed when none is published here; `{n}` in the name
     /// needs this many
     #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Viewers")]
@@ -122,6 +126,9 @@ pub struct Options {
     #[arg(long, default_value = "live", help_heading = "Other servers")]
     pub rtmp_app: String,
 
+    /// How viewers by LL-HLS behave.
+    #[command(flatten)]
+    pub hls_options: HlsOptions,
     /// What must be kept.
     #[command(flatten)]
     pub limits: Limits,
@@ -154,7 +161,7 @@ impl Options {
     /// # Errors
     /// It does, with what to do.
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        let viewers = self.whep.max(self.hls).max(self.flash);
+        let viewers = self.whep.max(self.hls).max(self.flash).max(self.waiting);
         let publishers: usize = self.publish.iter().map(|count| count.count).sum();
         if publishers + viewers == 0 {
             bail!("nothing to do: say --publish whip:1 and --whep 10, or --hls 10");
@@ -261,7 +268,7 @@ impl Options {
     pub(super) fn describe(&self, began_us: u64) -> Run {
         Run {
             server: self.server.clone(),
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: shown(std::env::args()),
             began_us,
             measured_s: 0.0,
             fps: f64::from(self.fps.0) / f64::from(self.fps.1.max(1)),
@@ -269,6 +276,16 @@ impl Options {
             size: self.size,
         }
     }
+}
+
+/// A command line without its secret.
+fn shown(arguments: impl Iterator<Item = String>) -> String {
+    let mut secret = false;
+    let shown = arguments.map(|argument| {
+        let hides = std::mem::replace(&mut secret, argument == "--token");
+        if hides || argument.starts_with("--token=") { "(hidden)".to_owned() } else { argument }
+    });
+    shown.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -335,6 +352,16 @@ mod tests {
             "--whep 100000",
         ] {
             assert!(options(wrong).check().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_shown_in_the_report() {
+        for (line, expected) in [
+            ("run --token s3cret --whep 1", "run --token (hidden) --whep 1"),
+            ("run --token=s3cret --whep 1", "run (hidden) --whep 1"),
+        ] {
+            assert_eq!(shown(line.split(' ').map(str::to_owned)), expected);
         }
     }
 

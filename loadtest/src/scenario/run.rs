@@ -70,12 +70,19 @@ pub async fn run(options: &Options, stop: impl Future<Output = ()>) -> anyhow::R
     let late_ms_max = follow(options, &mut courses, &mut account, stop).await;
     // Leaving takes a request each, on the crowds' own threads.
     let left = tokio::task::spawn_blocking(move || {
-        courses.iter_mut().for_each(|course| course.crowd.stop());
+        let stop = |course: &mut Course| {
+            course.crowd.stop();
+            course.crowd.hls()
+        };
+        courses.iter_mut().map(stop).collect::<Vec<_>>()
     });
-    left.await.context("a crowd's thread failed")?;
+    let found = left.await.context("a crowd's thread failed")?;
     publishers.stop().await;
     let run = options.describe(began_us);
     let mut report = account.report(Report { run, ..Report::default() }, late_ms_max);
+    for (viewers, found) in report.viewers.iter_mut().zip(found) {
+        viewers.hls = found;
+    }
     report.broken = options.limits.broken(&report);
     Ok(report)
 }
@@ -121,6 +128,7 @@ async fn follow(
         let now = began.elapsed();
         courses.iter_mut().for_each(|course| course.follow(now));
         if !measuring && now >= from {
+            courses.iter_mut().for_each(|course| course.crowd.begin());
             account.begin();
             measuring = true;
         }
