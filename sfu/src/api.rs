@@ -12,9 +12,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{SfuConfig, candidate_addresses};
+use crate::engine::Engine;
 use crate::error::{CloseReason, SfuError};
 use crate::frames::{PlayTracks, PublisherSink};
-use crate::peer::Engine;
 use crate::shard::{Accepted, Shard};
 use crate::shared::Shared;
 use crate::stats::SessionStats;

@@ -12,28 +12,21 @@ use std::time::{Duration, Instant};
 
 use headwater_media::WallTime;
 use str0m::change::SdpOffer;
-use str0m::config::{CryptoProvider, DtlsCert};
+use str0m::config::CryptoProvider;
 use str0m::error::RtcError;
-use str0m::format::{Codec, FormatParams};
-use str0m::media::Frequency;
 use str0m::net::{DatagramSend, Protocol, Receive, Transmit};
-use str0m::rtp::{Extension, RawPacket};
-use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
+use str0m::rtp::RawPacket;
+use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
 
 use crate::config::SfuConfig;
 use crate::egress::{Path, Runs, keys};
+use crate::engine::Engine;
 use crate::error::{CloseReason, SfuError};
 use crate::publisher::Publisher;
 use crate::sdp::{self, Direction, Fragment, Offer};
 use crate::stats::{SessionCounters, SessionKind};
+use crate::tallies::{BadFrames, Totals};
 use crate::viewer::Viewer;
-
-/// How often the engine reports what it counted.
-const STATS_INTERVAL: Duration = Duration::from_secs(2);
-
-/// How often the sound's sender reports go out; until the first has come a player cannot line up
-/// sound and picture.
-const AUDIO_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The two clocks, read together by a driver.
 #[derive(Clone, Copy, Debug)]
@@ -53,16 +46,6 @@ impl Now {
         }
     }
 }
-
-/// Sound is not sent again, so a hole in it is only waited for as long as packets overtake each
-/// other: three packets of 20 ms.
-const AUDIO_REORDER_PACKETS: usize = 3;
-const AUDIO_REORDER_TIMEOUT: Duration = Duration::from_millis(60);
-
-/// Frames of a publisher that could not be put together, in a [`BAD_FRAMES_SPAN`]: more, and
-/// nothing of what it sends is of use.
-const BAD_FRAMES_MAX: u32 = 100;
-const BAD_FRAMES_SPAN: Duration = Duration::from_secs(10);
 
 /// First bytes of SRTP and SRTCP packets (RFC 7983 §7).
 const SRTP_FIRST_BYTES: std::ops::RangeInclusive<u8> = 128..=191;
@@ -84,67 +67,6 @@ pub(crate) struct Out<'a> {
     pub(crate) runs: &'a mut Runs,
     /// From which of our addresses a peer's address is answered.
     pub(crate) from: &'a dyn Fn(bool, SocketAddr) -> Option<IpAddr>,
-}
-
-/// What all peers of a worker share.
-pub(crate) struct Engine {
-    crypto: Arc<CryptoProvider>,
-    certificate: DtlsCert,
-}
-
-impl Engine {
-    /// An engine with a certificate of its own.
-    ///
-    /// # Errors
-    /// [`SfuError::Start`] when no certificate can be made.
-    pub(crate) fn new() -> Result<Self, SfuError> {
-        let crypto = Arc::new(keys::provider());
-        let certificate = crypto
-            .dtls_provider
-            .generate_certificate()
-            .ok_or_else(|| SfuError::Start(String::from("no DTLS certificate can be made")))?;
-        Ok(Self { crypto, certificate })
-    }
-
-    /// What publishers and viewers have in common.
-    fn base(&self) -> RtcConfig {
-        let mut config = RtcConfig::new()
-            .set_crypto_provider(Arc::clone(&self.crypto))
-            .set_dtls_cert(self.certificate.clone())
-            .set_ice_lite(true)
-            .set_stats_interval(Some(STATS_INTERVAL))
-            .set_rtcp_report_interval_audio(AUDIO_REPORT_INTERVAL)
-            .set_reordering_size_audio(AUDIO_REORDER_PACKETS)
-            .set_reordering_timeout_audio(Some(AUDIO_REORDER_TIMEOUT))
-            .clear_codecs()
-            .enable_h264(true)
-            .enable_vp8(true)
-            .enable_vp9(true)
-            .enable_av1(true)
-            .set_extension(6, Extension::AbsoluteCaptureTime)
-            .set_extension(12, Extension::PlayoutDelay);
-        let stereo = FormatParams {
-            min_p_time: Some(10),
-            use_inband_fec: Some(true),
-            stereo: Some(true),
-            sprop_stereo: Some(true),
-            ..FormatParams::default()
-        };
-        let rate = Frequency::FORTY_EIGHT_KHZ;
-        config.codec_config().add_config(111.into(), None, Codec::Opus, rate, Some(2), stereo);
-        config
-    }
-
-    /// Viewers: packets are ours, and so are the answers to what viewers report. They are asked
-    /// for no feedback that nobody reads (transport-wide congestion control).
-    fn viewers(&self) -> RtcConfig {
-        self.base()
-            .set_rtp_mode(true)
-            .enable_raw_packets(true)
-            .clear_extension_map()
-            .set_extension(4, Extension::RtpMid)
-            .set_extension(12, Extension::PlayoutDelay)
-    }
 }
 
 /// What a peer is for.
@@ -181,46 +103,6 @@ pub(crate) struct Peer {
     bad_frames: BadFrames,
 }
 
-/// Frames that the engine could not put together, since a moment.
-struct BadFrames {
-    since: Instant,
-    count: u32,
-}
-
-impl BadFrames {
-    /// Counts one; false when there are too many.
-    fn count(&mut self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.since) > BAD_FRAMES_SPAN {
-            *self = Self { since: now, count: 0 };
-        }
-        self.count += 1;
-        self.count <= BAD_FRAMES_MAX
-    }
-}
-
-/// The engine's totals by track, summed over tracks since the last report.
-#[derive(Default)]
-struct Totals {
-    per_track: Vec<(String, u64, u64)>,
-}
-
-impl Totals {
-    /// What is new in a track's totals: NACKs, and PLIs and FIRs.
-    fn news(&mut self, track: String, nacks: u64, plis: u64) -> (u64, u64) {
-        let at = match self.per_track.iter().position(|(name, ..)| *name == track) {
-            Some(at) => at,
-            None => {
-                self.per_track.push((track, 0, 0));
-                self.per_track.len() - 1
-            }
-        };
-        let Some((_, old_nacks, old_plis)) = self.per_track.get_mut(at) else { return (0, 0) };
-        let news = (nacks.saturating_sub(*old_nacks), plis.saturating_sub(*old_plis));
-        (*old_nacks, *old_plis) = (nacks, plis);
-        news
-    }
-}
-
 /// A peer that has just been made, with its answer.
 pub(crate) struct Made {
     pub(crate) peer: Peer,
@@ -243,11 +125,10 @@ impl Peer {
         counters: Arc<SessionCounters>,
         now: Now,
     ) -> Result<Made, SfuError> {
-        let engine_config = match role {
-            Role::Publisher(_) => engine.base(),
-            Role::Viewer(_) => engine.viewers(),
+        let mut rtc = match role {
+            Role::Publisher(_) => engine.publisher(now.instant),
+            Role::Viewer(_) => engine.viewer(now.instant),
         };
-        let mut rtc = engine_config.build(now.instant);
         for address in candidates {
             let udp = Candidate::host(*address, "udp").ok();
             let tcp = config.tcp.then(|| tcp_candidate(*address)).flatten();
@@ -268,7 +149,7 @@ impl Peer {
             rtc_deadline: now.instant,
             last_heard: now.instant,
             totals: Totals::default(),
-            bad_frames: BadFrames { since: now.instant, count: 0 },
+            bad_frames: BadFrames::new(now.instant),
         };
         let sdp = peer.answer()?;
         let warnings = peer.check(&sdp)?;
