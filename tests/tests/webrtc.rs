@@ -4,13 +4,14 @@
 //! Not here: browsers (`e2e`).
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use headwater_tests::conformance::client::Client;
 use headwater_tests::conformance::follow::{Target, follow};
 use headwater_tests::node::{Node, free};
 use headwater_tests::program::{Program, new_ffmpeg};
-use headwater_tests::webrtc::{Codec, Viewer, WhipClient};
+use headwater_tests::webrtc::{Codec, SrtpProtectionProfile, Viewer, WhipClient};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Two seconds of video.
@@ -129,4 +130,36 @@ async fn an_independent_client_publishes_and_plays_vp9_and_opus() {
 #[tokio::test]
 async fn an_independent_client_publishes_and_plays_av1_and_opus() {
     there_and_back(Codec::Av1).await;
+}
+
+#[tokio::test]
+async fn every_srtp_profile_is_played_without_a_loss() {
+    let node = Node::start(&[]).await.expect("a node");
+    let client = node.client();
+    let codecs = [Codec::H264, Codec::Opus];
+    let publisher = WhipClient::publish(&client, "peer/sealed", &codecs).await;
+    let publisher = publisher.expect("it publishes");
+    let _encoder = encode(Codec::H264, &publisher);
+    node.live("peer/sealed").await.expect("the stream is live");
+    for profile in [
+        SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+        SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+        SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
+    ] {
+        let codecs = codecs.map(|codec| (codec, None));
+        let playing = Viewer::play_sealed(&client, "peer/sealed", &codecs, &[profile]).await;
+        let viewer = playing.expect("it plays");
+        let (video, audio) = (&viewer.video, &viewer.audio);
+        let enough = async {
+            while video.frames.load(Relaxed) < FRAMES.into() || audio.packets.load(Relaxed) < 50 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, enough).await.unwrap_or_else(|_| {
+            panic!("{profile:?}: {video:?} {audio:?}");
+        });
+        assert_eq!((video.lost.load(Relaxed), audio.lost.load(Relaxed)), (0, 0), "{profile:?}");
+        viewer.peer.close().await.expect("the viewer leaves");
+    }
+    publisher.close().await.expect("the publisher leaves");
 }

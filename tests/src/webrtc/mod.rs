@@ -11,4 +11,5 @@ mod whip;
 pub use codec::Codec;
 pub use peer::Peer;
 pub use viewer::{Counts, Viewer};
+pub use webrtc::peer_connection::SrtpProtectionProfile;
 pub use whip::WhipClient;

@@ -14,7 +14,7 @@ use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler,
     RTCIceGatheringState, RTCPeerConnectionState, RTCSessionDescription, Registry,
-    register_default_interceptors,
+    SettingEngineBuilder, SrtpProtectionProfile, register_default_interceptors,
 };
 use webrtc::runtime::default_runtime;
 
@@ -57,21 +57,26 @@ impl PeerConnectionEventHandler for Events {
 }
 
 impl Peer {
-    /// A connection on loopback that knows `codecs`, and the tracks it will receive.
+    /// A connection on loopback that knows `codecs`, and the tracks it will receive. It offers the
+    /// SRTP profiles of `srtp`, or those it prefers where there are none.
     pub(super) async fn new(
         client: &Client,
         codecs: &[Codec],
+        srtp: &[SrtpProtectionProfile],
     ) -> anyhow::Result<(Self, mpsc::UnboundedReceiver<Arc<dyn TrackRemote>>)> {
         let mut engine = MediaEngine::default();
         for codec in codecs {
             codec.register(&mut engine)?;
         }
         let registry = register_default_interceptors(Registry::new(), &mut engine)?;
+        let settings =
+            SettingEngineBuilder::new().with_srtp_protection_profiles(srtp.to_vec()).build();
         let (state, state_seen) = watch::channel(RTCPeerConnectionState::New);
         let (gathered, gathered_seen) = watch::channel(false);
         let (tracks, received) = mpsc::unbounded_channel();
         let connecting = PeerConnectionBuilder::new()
             .with_media_engine(engine)
+            .with_setting_engine(settings)
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(Events { state, gathered, tracks }))
             .with_runtime(default_runtime().context("the tokio runtime is compiled in")?)

@@ -17,6 +17,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
+use webrtc::peer_connection::SrtpProtectionProfile;
 use webrtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 
 use super::{Codec, Peer};
@@ -69,8 +70,21 @@ impl Viewer {
         stream: &str,
         codecs: &[(Codec, Option<SocketAddr>)],
     ) -> anyhow::Result<Self> {
+        Self::play_sealed(client, stream, codecs, &[]).await
+    }
+
+    /// The same with the SRTP profiles that are offered; without any, those it prefers.
+    ///
+    /// # Errors
+    /// The server refused, or the peers did not connect.
+    pub async fn play_sealed(
+        client: &Client,
+        stream: &str,
+        codecs: &[(Codec, Option<SocketAddr>)],
+        srtp: &[SrtpProtectionProfile],
+    ) -> anyhow::Result<Self> {
         let names: Vec<Codec> = codecs.iter().map(|(codec, _)| *codec).collect();
-        let (mut peer, tracks) = Peer::new(client, &names).await?;
+        let (mut peer, tracks) = Peer::new(client, &names, srtp).await?;
         for codec in &names {
             let init = RTCRtpTransceiverInit {
                 direction: RTCRtpTransceiverDirection::Recvonly,

@@ -34,7 +34,7 @@ impl WhipClient {
     /// # Errors
     /// The server refused, or the peers did not connect.
     pub async fn publish(client: &Client, stream: &str, codecs: &[Codec]) -> anyhow::Result<Self> {
-        let (mut peer, _) = Peer::new(client, codecs).await?;
+        let (mut peer, _) = Peer::new(client, codecs, &[]).await?;
         let (mut inputs, mut forwarders) = (Vec::new(), JoinSet::new());
         let mut sources = Vec::new();
         for (n, codec) in codecs.iter().enumerate() {
