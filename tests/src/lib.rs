@@ -5,5 +5,6 @@
 pub mod conformance;
 pub mod node;
 pub mod paced;
+pub mod paths;
 pub mod program;
 pub mod webrtc;
