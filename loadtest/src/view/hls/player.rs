@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use super::units::{At, Media};
 
+/// What must lie ahead before it begins to play, or plays on after a stall: browsers wait until
+/// they can show some frames, not one.
+const AHEAD_MIN: Media = Media::from_micros(100_000);
+
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Player {
@@ -76,11 +80,11 @@ impl Player {
     pub fn buffer(&mut self, now: At, before: Media, end: Media) -> Option<Event> {
         self.run_to(now, before);
         match self.state {
-            State::Starting { position: Some(position) } if end > position => {
+            State::Starting { position: Some(position) } if end - position >= AHEAD_MIN => {
                 self.state = State::Playing { position, since: now };
                 Some(Event::Started)
             }
-            State::Stalled { position, since } if end > position => {
+            State::Stalled { position, since } if end - position >= AHEAD_MIN => {
                 self.state = State::Playing { position, since: now };
                 Some(Event::Resumed(now.since(since)))
             }
@@ -125,6 +129,7 @@ mod tests {
         assert_eq!(player.buffer(at(0), media(0), media(500)), None, "no position yet");
         player.seek(media(900));
         assert_eq!(player.buffer(at(10), media(500), media(900)), None, "nothing to show at 900");
+        assert_eq!(player.buffer(at(10), media(900), media(999)), None, "hardly anything");
         assert_eq!(player.buffer(at(20), media(900), media(1_100)), Some(Event::Started));
     }
 

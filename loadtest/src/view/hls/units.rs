@@ -50,7 +50,7 @@ pub struct Media(i64);
 impl Media {
     /// So many microseconds.
     #[must_use]
-    pub fn from_micros(micros: i64) -> Self {
+    pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 

@@ -119,6 +119,7 @@ impl Viewers {
     /// Forgets what was found so far: what is to be measured begins now.
     pub fn begin_measuring(&mut self) {
         self.findings = Findings::default();
+        self.viewers.iter_mut().flatten().for_each(|viewer| viewer.stalled = false);
     }
 
     /// How many are there.
