@@ -141,3 +141,15 @@ pub fn is_keyframe(access_unit: &[u8]) -> Result<bool, CodecError> {
     let first = units.iter().find(|unit| is_slice(unit));
     Ok(first.is_some_and(|first| starts_decoding(units.iter().copied(), first)))
 }
+
+/// Whether an access unit (4-byte length prefixes, as on the bus) begins with its picture's first
+/// macroblock: false where its first slices were lost on the way. (In a picture with arbitrary
+/// slice order the first may come later; encoders for live video make none.)
+///
+/// # Errors
+/// The lengths do not fit the data, or the slice cannot be read.
+pub fn begins_its_picture(access_unit: &[u8]) -> Result<bool, CodecError> {
+    let units = crate::codec::nal::length_prefixed_units(access_unit, 4)?;
+    let first = units.iter().find(|unit| is_slice(unit));
+    first.map_or(Ok(false), |first| Slice::parse(first).map(|slice| slice.first))
+}

@@ -10,7 +10,7 @@ mod sps;
 mod tests;
 mod vui;
 
-pub use access_units::{AccessUnits, is_keyframe};
+pub use access_units::{AccessUnits, begins_its_picture, is_keyframe};
 pub use sets::ParameterSets;
 pub use sps::Sps;
 

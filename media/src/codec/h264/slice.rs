@@ -13,6 +13,8 @@ const HEAD_BYTES: usize = 32;
 
 /// What the first fields of a slice header say (§7.3.3).
 pub(super) struct Slice {
+    /// The picture's first macroblock is this slice's.
+    pub(super) first: bool,
     pub(super) intra: bool,
     pub(super) pps: u8,
 }
@@ -22,9 +24,10 @@ impl Slice {
         let rbsp = unescape(unit, HEAD_BYTES);
         let mut r = BitReader::new(&rbsp, "H.264 slice header");
         r.skip(8)?;
-        r.ue()?; // first_mb_in_slice
+        let first = r.ue()? == 0; // first_mb_in_slice
         let slice_type = r.ue_max("slice_type", 9)?;
         Ok(Self {
+            first,
             intra: matches!(slice_type, 2 | 4 | 7 | 9),
             pps: r.ue_byte("pic_parameter_set_id", 255)?,
         })

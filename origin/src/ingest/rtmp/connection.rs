@@ -31,8 +31,10 @@ const READ_BYTES: usize = 64 * 1024;
 /// still sending gets to read it before the connection is reset.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 8 * 1024 * 1024;
-/// Tags that cannot be read before the session is ended: a stray one is survived.
+/// Tags within a minute that cannot be read before the session is ended: a stray one now and then
+/// is survived for days.
 const BAD_TAGS_MAX: u32 = 64;
+const BAD_TAGS_WINDOW_MICROS: i64 = 60_000_000;
 
 /// Why a connection is over.
 #[derive(Debug)]
@@ -87,6 +89,8 @@ struct Live {
     video: Option<TrackId>,
     audio: Option<TrackId>,
     bad_tags: u32,
+    /// When the first of them came.
+    bad_since: WallTime,
 }
 
 /// A connection.
@@ -308,6 +312,7 @@ impl Connection {
             video: None,
             audio: None,
             bad_tags: 0,
+            bad_since: deps.clock.now(),
         })
     }
 
@@ -326,10 +331,16 @@ impl Connection {
         let (Some(live), Some(Err(error))) = (self.live.as_deref_mut(), parsed) else {
             return Ok(());
         };
-        live.bad_tags += 1;
+        let now = self.deps.clock.now();
+        if now.micros_since(live.bad_since) > BAD_TAGS_WINDOW_MICROS {
+            (live.bad_tags, live.bad_since) = (0, now);
+        }
+        // Frames that are ahead of their header may be many; they are only of no use yet.
+        let counts = error != TagError::NoHeader;
+        live.bad_tags += u32::from(counts);
         live.handle.counters().frames_dropped.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("headwater_rtmp_tags_dropped_total").increment(1);
-        if live.bad_tags == 1 {
+        if counts && live.bad_tags == 1 {
             tracing::warn!(
                 stream = %live.name, session = %live.handle.id(), peer = %self.peer, %error,
                 "an RTMP tag was dropped"

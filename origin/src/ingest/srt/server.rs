@@ -269,6 +269,11 @@ impl<T: Transport> Driver<T> {
             Event::Closed { id, reason, stats } => {
                 if let Some(mut session) = self.sessions.remove(&id) {
                     session.meter.count(stats);
+                    if let Activity::Publish(ingest) = &mut session.activity {
+                        // The last picture: only a next one would have ended it. The session is
+                        // over whatever comes of it.
+                        let _ = ingest.finish(self.deps.clock.at(now));
+                    }
                     let why = match reason {
                         CloseReason::Shutdown => "the peer left",
                         CloseReason::Timeout => "the peer fell silent",

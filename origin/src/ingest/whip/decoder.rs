@@ -64,6 +64,12 @@ impl Decoder {
     }
 }
 
+/// Whether a keyframe of which packets may be missing is all there. What the RTP side delivers has
+/// no hole before its last packet, so that only the beginning of one in several slices can lack.
+pub(super) fn is_whole_keyframe(codec: IncomingCodec, unit: &Unit) -> bool {
+    codec != IncomingCodec::H264 || h264::begins_its_picture(&unit.payload).unwrap_or(false)
+}
+
 fn of<C>(unit: AccessUnit<C>, codec: impl FnOnce(C) -> Codec) -> Unit {
     Unit { payload: unit.payload, keyframe: unit.keyframe, config: unit.config_changed.map(codec) }
 }
@@ -112,6 +118,21 @@ mod tests {
         let first = decoder.take(&Bytes::from_static(&[0xfc, 0, 0])).unwrap();
         assert_eq!(first.config.and_then(|config| config.audio()), Some((48_000, 1)));
         assert_eq!(decoder.take(&Bytes::from_static(&[0xfc, 0, 0])).unwrap().config, None);
+    }
+
+    #[test]
+    fn a_keyframe_without_its_first_slice_is_not_whole() {
+        const SETS: &[u8] = &[
+            0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1f, 0xd9, 0x00, 0x50, 0x05, 0xb8, 0x10, 0, 0, 0, 1,
+            0x68, 0xcb, 0x83, 0xcb, 0x20,
+        ];
+        // first_mb_in_slice 0 and 1, slice_type 7, pps 0.
+        for (slice, whole) in [([0b1000_1000, 0xc0], true), ([0b0100_0010, 0x3f], false)] {
+            let data = [SETS, &[0, 0, 0, 1, 0x65], &slice, &[0xff]].concat();
+            let unit = Decoder::new(IncomingCodec::H264).take(&Bytes::from(data)).unwrap();
+            assert!(unit.keyframe);
+            assert_eq!(is_whole_keyframe(IncomingCodec::H264, &unit), whole);
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use headwater_sfu::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use self::decoder::Decoder;
+use self::decoder::{Decoder, is_whole_keyframe};
 use self::lines::{Line, accepted_lines};
 use super::{Publisher, PushError, RawFrame, TrackId};
 use crate::clock::Clock;
@@ -46,6 +46,8 @@ struct Live {
     publisher: Publisher,
     session: SessionHandle,
     tracks: Vec<Track>,
+    /// A keyframe came without its beginning: another is wanted, which the RTP side does not know.
+    torn: bool,
 }
 
 /// One encoded stream of the session.
@@ -78,7 +80,7 @@ impl WhipSink {
         }
         let mut state = self.state.lock();
         if matches!(*state, State::Answering) {
-            *state = State::Live(Box::new(Live { publisher, session, tracks }));
+            *state = State::Live(Box::new(Live { publisher, session, tracks, torn: false }));
         }
     }
 
@@ -111,7 +113,10 @@ impl PublisherSink for WhipSink {
 
     fn wants_keyframe(&mut self, now: Instant) -> bool {
         match &mut *self.state.lock() {
-            State::Live(live) => live.publisher.wants_keyframe(self.clock.at(now)),
+            State::Live(live) => {
+                let torn = std::mem::take(&mut live.torn);
+                live.publisher.wants_keyframe(self.clock.at(now)) || torn
+            }
             State::Answering | State::Closed => false,
         }
     }
@@ -166,7 +171,10 @@ impl Live {
         if unit.payload.is_empty() {
             return Ok(false);
         }
-        track.broken = video && !unit.keyframe && (track.broken || !frame.contiguous);
+        let torn = !frame.contiguous && unit.keyframe && !is_whole_keyframe(frame.codec, &unit);
+        let hole = !unit.keyframe && (track.broken || !frame.contiguous);
+        track.broken = video && (torn || hole);
+        self.torn |= video && torn;
         if track.broken {
             metrics::counter!("headwater_whip_frames_undecodable_total").increment(1);
             return Ok(false);

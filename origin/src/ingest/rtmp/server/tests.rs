@@ -238,3 +238,19 @@ async fn hostile_clients_end_alone_and_hear_why_where_they_can() {
     bystander.stream.write_all(&bytes.take()).await.unwrap();
     bystander.until("NetStream.Unpublish.Success").await;
 }
+
+#[tokio::test]
+async fn frames_ahead_of_their_header_are_dropped_and_the_session_goes_on() {
+    let rig = default_rig().await;
+    let mut client = rig.publish("early").await;
+    let mut bytes = ClientBytes::default();
+    (0..200).for_each(|n| bytes.message(kind::AUDIO, 1, n * 21, &[0xaf, 1, 0x21, 0x10]));
+    bytes.message(kind::AUDIO, 1, 4_200, &[0xaf, 0, 0x11, 0x90]);
+    (200..300).for_each(|n| bytes.message(kind::AUDIO, 1, n * 21, &[0xaf, 1, 0x21, 0x10]));
+    bytes.command(1, "closeStream", &[]);
+    client.stream.write_all(&bytes.take()).await.unwrap();
+    client.until("NetStream.Unpublish.Success").await;
+    let broadcast = rig.deps.streams.get(&StreamName::parse("live/early").unwrap()).unwrap();
+    let track = broadcast.track(&TrackName::audio()).unwrap();
+    assert!(track.window().iter().map(|group| group.len()).sum::<u32>() > 50);
+}
