@@ -136,7 +136,10 @@ impl Pace {
     fn new(stream: &Stream, offset: Duration) -> Self {
         let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(u64::from(stream.number) + 1);
         let audio = stream.protocol.audio();
-        let program = Program::new(stream.settings, audio, stream.number, seed);
+        let mut program = Program::new(stream.settings, audio, stream.number, seed);
+        if stream.protocol == Protocol::Whip {
+            program.keyframes_on_request();
+        }
         Self { program, began: Instant::now() + offset }
     }
 

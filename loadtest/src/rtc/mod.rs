@@ -1,7 +1,8 @@
 //! What publishers by WHIP and viewers by WHEP share: a WebRTC peer by str0m over a socket of its
 //! own.
 //!
-//! Keeps str0m's contract: one mutation, then its output drained to the next timeout.
+//! Keeps str0m's contract: one mutation, then its output drained to the next timeout; of a batch
+//! of datagrams the packets come first, see [`Until`].
 //! Not here: HTTP (`http`), what is done with media (`publish::whip`, `view::whep`).
 
 pub(crate) mod link;
@@ -101,22 +102,26 @@ impl Peer {
     pub(crate) fn read(&mut self, now: Instant, handler: &mut impl Handler) -> bool {
         let Self { rtc, standing, deadline, link, outbox } = self;
         let local = link.local();
-        link.read(|source, datagram| {
+        let any = link.read(|source, datagram| {
             if !handler.admits(datagram) {
                 return;
             }
             let Ok(receive) = Receive::new(Protocol::Udp, source, local, datagram) else { return };
             // A bad packet is not the end of a session; a dead engine shows in `drain`.
             let _ = rtc.handle_input(Input::Receive(now, receive));
-            drain(rtc, standing, deadline, outbox, handler);
-        })
+            drain(rtc, standing, deadline, outbox, handler, Until::Packet);
+        });
+        if any {
+            drain(rtc, standing, deadline, outbox, handler, Until::Empty);
+        }
+        any
     }
 
     /// Lets time pass in the engine: also after writing to it.
     pub(crate) fn tick(&mut self, now: Instant, handler: &mut impl Handler) {
         let Self { rtc, standing, deadline, outbox, .. } = self;
         let _ = rtc.handle_input(Input::Timeout(now));
-        drain(rtc, standing, deadline, outbox, handler);
+        drain(rtc, standing, deadline, outbox, handler, Until::Empty);
     }
 
     /// Sends what the engine wants sent: before each wait.
@@ -125,13 +130,25 @@ impl Peer {
     }
 }
 
-/// Takes all output of the engine.
+/// How far the engine's output is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// All of it: before anything else is done to the engine than giving it the next datagram.
+    Empty,
+    /// Up to the RTP packet that a datagram held. The engine keeps one such packet, which the next
+    /// datagram would replace; what else it has to say can wait until a batch has been read, and
+    /// asking for it after each packet is a good part of a packet's cost.
+    Packet,
+}
+
+/// Takes output of the engine.
 fn drain(
     rtc: &mut Rtc,
     standing: &mut Standing,
     deadline: &mut Instant,
     outbox: &mut Outbox,
     handler: &mut impl Handler,
+    until: Until,
 ) {
     loop {
         match rtc.poll_output() {
@@ -151,7 +168,11 @@ fn drain(
                     }
                     _ => {}
                 }
+                let packet = matches!(event, Event::RtpPacket(_));
                 handler.event(rtc, event);
+                if packet && until == Until::Packet {
+                    return;
+                }
             }
             Err(_) => {
                 *standing = Standing::Lost;

@@ -55,7 +55,7 @@ pub struct Options {
     /// Picture
     #[arg(long, default_value = "1280x720", value_parser = units::size, help_heading = "Publishers")]
     pub size: (u32, u32),
-    /// From a keyframe to the next; publishers by WHIP make more when asked
+    /// From a keyframe to the next; publishers by WHIP make one when asked, as browsers do
     #[arg(long, default_value = "2s", value_parser = units::duration, help_heading = "Publishers")]
     pub gop: Duration,
     /// B-frames (not for WHIP)

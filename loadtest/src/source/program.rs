@@ -35,6 +35,11 @@ impl Program {
         Self { video: Video::new(settings, stream, seed), audio, packets: 0 }
     }
 
+    /// Keyframes come when asked for.
+    pub fn keyframes_on_request(&mut self) {
+        self.video.keyframes_on_request();
+    }
+
     /// Its pictures.
     #[must_use]
     pub fn video(&self) -> &Video {

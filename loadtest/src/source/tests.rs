@@ -103,6 +103,14 @@ fn a_keyframe_comes_when_asked_for() {
 }
 
 #[test]
+fn keyframes_on_request_come_unasked_only_after_long() {
+    let mut video = Video::new(Settings::default(), 0, 1);
+    video.keyframes_on_request();
+    let keys = (0..700).filter(|_| video.next_unit(0).keyframe).count();
+    assert_eq!(keys, 3, "at 0, 300 and 600");
+}
+
+#[test]
 fn the_same_seed_makes_the_same_bytes() {
     assert_eq!(unit(Settings::default(), 70), unit(Settings::default(), 70));
 }

@@ -17,6 +17,9 @@ const KEY_WEIGHT: f64 = 5.0;
 const B_WEIGHT: f64 = 0.5;
 /// Reference frames are so many frames apart where there are B-frames.
 const MINI_GOP: u64 = 3;
+/// How much longer than usual a stream whose keyframes are asked for waits for that. Servers that
+/// never ask still get some.
+const UNASKED_AFTER: u64 = 5;
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 /// Ticks a second of video times.
 const VIDEO_HZ: u64 = 90_000;
@@ -86,6 +89,8 @@ pub struct Video {
     gop_left: u64,
     numbers: Numbers,
     wants_key: bool,
+    /// A keyframe comes unasked after so many times the usual distance.
+    unasked_after: u64,
     random: u64,
     /// Bytes owed to the bit rate.
     owed: f64,
@@ -107,6 +112,7 @@ impl Video {
             gop_left: 0,
             numbers: Numbers { frame_num: 0, idr_pic_id: 0, picture_order: 0 },
             wants_key: false,
+            unasked_after: 1,
             random: seed | 1,
             owed: 0.0,
         }
@@ -125,6 +131,12 @@ impl Video {
     #[must_use]
     pub fn due_us(&self) -> u64 {
         self.at(self.made, 1_000_000)
+    }
+
+    /// Keyframes come when asked for, as a browser makes them; unasked only after
+    /// [`UNASKED_AFTER`] times the usual distance.
+    pub fn keyframes_on_request(&mut self) {
+        self.unasked_after = UNASKED_AFTER;
     }
 
     /// The next picture that may be a keyframe is one: somebody asked.
@@ -165,7 +177,7 @@ impl Video {
     fn plan(&mut self) -> (Kind, u64) {
         if self.gop_left == 0 || self.wants_key {
             self.wants_key = false;
-            self.gop_left = self.settings.gop_frames() - 1;
+            self.gop_left = self.settings.gop_frames() * self.unasked_after - 1;
             let shown = self.shown;
             self.shown += 1;
             return (Kind::Idr, shown);
