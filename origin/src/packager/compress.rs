@@ -3,9 +3,10 @@
 //! Not here: which encoding a client gets (`http::hls`).
 
 use std::io::Write as _;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 /// A content coding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,25 +54,39 @@ impl Compressed {
         make: impl FnOnce() -> Option<String>,
     ) -> Option<(Bytes, Encoding)> {
         let plain = self.plain.get_or_init(|| make().map(Bytes::from)).clone()?;
+        Some(self.packed(&plain, encoding))
+    }
+
+    fn packed(&self, plain: &Bytes, encoding: Encoding) -> (Bytes, Encoding) {
         let packed = match encoding {
             Encoding::Identity => None,
-            Encoding::Gzip => self.gzip.get_or_init(|| gzip(&plain)).clone(),
-            Encoding::Brotli => self.brotli.get_or_init(|| brotli(&plain)).clone(),
+            Encoding::Gzip => self.gzip.get_or_init(|| gzip(plain)).clone(),
+            Encoding::Brotli => self.brotli.get_or_init(|| brotli(plain)).clone(),
         };
-        Some(packed.map_or((plain, Encoding::Identity), |packed| (packed, encoding)))
+        packed.map_or_else(|| (plain.clone(), Encoding::Identity), |packed| (packed, encoding))
     }
 }
 
-/// A text that nobody else asks for, in `encoding`, with the encoding it really has.
-#[must_use]
-pub fn compress_once(text: String, encoding: Encoding) -> (Bytes, Encoding) {
-    let plain = Bytes::from(text);
-    let packed = match encoding {
-        Encoding::Identity => None,
-        Encoding::Gzip => gzip(&plain),
-        Encoding::Brotli => brotli(&plain),
-    };
-    packed.map_or((plain, Encoding::Identity), |packed| (packed, encoding))
+/// The text that was asked for last: whoever gets the same, gets the same compressed bytes.
+#[derive(Debug, Default)]
+pub(super) struct Latest(Mutex<Option<Arc<(Bytes, Compressed)>>>);
+
+impl Latest {
+    /// `text` in `encoding`, with the encoding it really has.
+    pub(super) fn get(&self, text: String, encoding: Encoding) -> (Bytes, Encoding) {
+        let shared = {
+            let mut latest = self.0.lock();
+            match &*latest {
+                Some(known) if known.0 == text => Arc::clone(known),
+                _ => {
+                    let fresh = Arc::new((Bytes::from(text), Compressed::default()));
+                    Arc::clone(latest.insert(fresh))
+                }
+            }
+        };
+        let (plain, compressed) = &*shared;
+        compressed.packed(plain, encoding)
+    }
 }
 
 fn gzip(text: &[u8]) -> Option<Bytes> {
@@ -90,4 +105,22 @@ fn brotli(mut text: &[u8]) -> Option<Bytes> {
     let mut out = Vec::new();
     brotli::BrotliCompress(&mut text, &mut out, &params).ok()?;
     Some(out.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_text_is_compressed_once_and_another_takes_its_place() {
+        let latest = Latest::default();
+        let get = |text: &str| latest.get(text.to_owned(), Encoding::Gzip);
+        let (long, other) = ("a".repeat(1_000), "b".repeat(1_000));
+        let first = get(&long);
+        assert_eq!(first.1, Encoding::Gzip);
+        assert_eq!(get(&long).0.as_ptr(), first.0.as_ptr(), "the same bytes");
+        assert_ne!(get(&other).0, first.0);
+        assert_eq!(get(&long), first);
+        assert_eq!(latest.get(long.clone(), Encoding::Identity), (long.into(), Encoding::Identity));
+    }
 }

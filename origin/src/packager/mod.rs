@@ -22,7 +22,7 @@ pub(crate) mod tests;
 pub mod window;
 
 pub use audience::{Audience, taken_micros};
-pub use compress::{Encoding, compress_once};
+pub use compress::Encoding;
 pub use multivariant::AudioChoice;
 pub use rates::Rates;
 pub use rendition::{Flavour, Rendition, Version};

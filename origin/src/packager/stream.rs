@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use headwater_media::{Broadcast, BroadcastState, StreamName, TrackName};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::audience::Audience;
+use super::compress::{Encoding, Latest};
 use super::playlist::Report;
 use super::rendition::Rendition;
 use super::window::WindowOptions;
@@ -47,6 +49,7 @@ pub struct StreamRenditions {
     changes: watch::Sender<u64>,
     last_start: Mutex<Option<Instant>>,
     audience: Mutex<Option<Audience>>,
+    multivariant: Latest,
 }
 
 impl StreamRenditions {
@@ -96,6 +99,12 @@ impl StreamRenditions {
         let list = self.list.load();
         let target = list.iter().find_map(|one| one.version().snapshot().target_duration_s);
         self.audience.lock().as_ref().map_or(0, |audience| audience.viewers(now, target))
+    }
+
+    /// Its multivariant playlist, which is `text`, in `encoding`, with the encoding it really has.
+    #[must_use]
+    pub fn multivariant(&self, text: String, encoding: Encoding) -> (Bytes, Encoding) {
+        self.multivariant.get(text, encoding)
     }
 
     /// Where every rendition but `name` is.
@@ -164,6 +173,7 @@ impl Packager {
             changes: watch::channel(0).0,
             last_start: Mutex::new(None),
             audience: Mutex::new(None),
+            multivariant: Latest::default(),
         });
         self.shared.update(|streams| {
             streams.insert(broadcast.name().clone(), Arc::clone(&stream));

@@ -240,7 +240,7 @@ impl HlsService {
         let entries: Vec<Entry> = list.iter().filter_map(entry).collect();
         let text = multivariant::render(&entries, self.options.audio)
             .ok_or_else(|| nothing_to_list(&list))?;
-        let (text, encoding) = crate::packager::compress_once(text, reply::accepted(headers));
+        let (text, encoding) = stream.multivariant(text, reply::accepted(headers));
         Ok(reply::playlist(text, encoding, None))
     }
 
