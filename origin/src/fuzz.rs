@@ -19,6 +19,11 @@ pub fn hls_request(text: &str) {
     fuzz_target(path, query);
 }
 
+/// What an HTTP client sends.
+pub fn http_head(bytes: &[u8]) {
+    crate::http::fuzz_target(bytes);
+}
+
 /// What an RTMP client sends after its handshake, with the tags it publishes.
 pub fn rtmp_session(bytes: &[u8]) {
     let (mut session, mut tracks) = (Session::new(LIMITS, 1), Tracks::default());

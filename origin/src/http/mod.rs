@@ -4,6 +4,7 @@
 
 pub mod api;
 mod body;
+mod direct;
 pub mod health;
 pub mod hls;
 mod names;
@@ -34,6 +35,7 @@ use crate::streams::Streams;
 use crate::transcode::audio::AudioBridges;
 
 pub use body::SDP_BYTES_MAX;
+pub(crate) use direct::fuzz_target;
 pub use health::Health;
 pub use problem::Problem;
 pub use routes::Routes;

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::problem::PROBLEM_TYPE;
@@ -81,6 +82,8 @@ fn words_for(written: &[u8], header_bytes_max: u32) -> Option<Vec<u8>> {
 /// A connection whose bare errors get words. Everything else passes untouched.
 pub(super) struct Worded<T> {
     inner: T,
+    /// Bytes that were read from it before.
+    unread: Bytes,
     header_bytes_max: u32,
     /// All that was given here has been sent: what comes next begins an answer.
     between: bool,
@@ -89,8 +92,9 @@ pub(super) struct Worded<T> {
 }
 
 impl<T: Write + Unpin> Worded<T> {
-    pub(super) fn new(inner: T, header_bytes_max: u32) -> Self {
-        Self { inner, header_bytes_max, between: true, words: None }
+    /// `unread` was read from `inner` already, and comes first.
+    pub(super) fn new(inner: T, unread: Bytes, header_bytes_max: u32) -> Self {
+        Self { inner, unread, header_bytes_max, between: true, words: None }
     }
 
     /// Takes what is to be written; true when words go in its place.
@@ -124,8 +128,13 @@ impl<T: Read + Unpin> Read for Worded<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let room = buffer.remaining().min(self.unread.len());
+            buffer.put_slice(&self.unread.split_to(room));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.inner).poll_read(context, buffer)
     }
 }

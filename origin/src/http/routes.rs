@@ -2,6 +2,7 @@
 //!
 //! Not here: the answers (a module a group of routes).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -16,7 +17,7 @@ use hyper::body::Incoming;
 use tower::ServiceExt as _;
 
 use super::health::Report;
-use super::hls::{self, HlsService};
+use super::hls::{self, HlsService, Reply};
 use super::names::PathOf;
 use super::server::{Peer, Service};
 use super::{App, Problem, api, names, webrtc};
@@ -41,7 +42,7 @@ impl Routes {
     }
 
     /// `/hls/` goes past the router: thousands of requests wait there at a time.
-    async fn answer(&self, request: Request<Incoming>) -> Response {
+    async fn route(&self, request: Request<Incoming>) -> Response {
         if request.uri().path().starts_with("/hls/")
             && let Some(peer) = request.extensions().get::<Peer>()
         {
@@ -53,8 +54,16 @@ impl Routes {
 }
 
 impl Service for Routes {
+    fn takes(&self, path: &str) -> bool {
+        path.starts_with("/hls/")
+    }
+
+    async fn answer(&self, request: &Request<()>, peer: SocketAddr) -> Reply {
+        self.hls.reply(request, peer.ip()).await
+    }
+
     async fn call(self: Arc<Self>, request: Request<Incoming>) -> Response {
-        let mut response = self.answer(request).await;
+        let mut response = self.route(request).await;
         response.headers_mut().insert(SERVER, SERVER_VALUE);
         response
     }

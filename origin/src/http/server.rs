@@ -1,7 +1,7 @@
 //! The HTTP listener: connections in, requests to the service, bounded in number and in time.
 //! A driver file.
 //!
-//! Not here: what a request gets (`routes`).
+//! Not here: what a request gets (`routes`), how requests for media are read (`direct`).
 
 use std::convert::Infallible;
 use std::io;
@@ -11,17 +11,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::direct::{self, Closing, Ended, Terms, Why};
+use super::hls::Reply;
 use super::refusal::{self, Worded};
 use super::stall::Bodies;
 
@@ -61,6 +64,13 @@ pub struct Peer(pub SocketAddr);
 
 /// Answers requests. Shared by all connections.
 pub trait Service: Send + Sync + 'static {
+    /// Whether `answer` is to be asked, where a request is plain enough for the direct path.
+    fn takes(&self, path: &str) -> bool;
+
+    /// Answers a request of the direct path. Dropping the future gives up waiting.
+    fn answer(&self, request: &Request<()>, peer: SocketAddr)
+    -> impl Future<Output = Reply> + Send;
+
     /// Answers one request, which bears [`Peer`] as an extension.
     fn call(
         self: Arc<Self>,
@@ -111,12 +121,14 @@ impl HttpServer {
     ) {
         let permits = Arc::new(Semaphore::new(self.options.connections));
         let graceful = GracefulShutdown::new();
-        let tasks = TaskTracker::new();
+        let closing = Arc::new(Closing::default());
+        let mut tasks = JoinSet::new();
         let builder = Arc::new(self.builder());
         let mut failures = 0_u64;
         loop {
             let accepted = tokio::select! {
                 () = drain.cancelled() => break,
+                Some(_) = tasks.join_next() => continue,
                 accepted = self.listener.accept() => accepted,
             };
             let (stream, peer) = match accepted {
@@ -138,27 +150,22 @@ impl HttpServer {
             let connection = Connection {
                 builder: Arc::clone(&builder),
                 service: Arc::clone(&service),
+                closing: Arc::clone(&closing),
                 peer,
                 header_timeout: self.options.header_timeout,
                 write_timeout: self.options.write_timeout,
                 _permit: permit,
             };
-            let force = force.clone();
-            let watcher = graceful.watcher();
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = force.cancelled() => {}
-                    () = connection.serve(stream, watcher) => {}
-                }
-            });
+            tasks.spawn(connection.serve(stream, graceful.watcher()));
         }
         drop(self.listener);
+        closing.begin();
         tokio::select! {
             () = graceful.shutdown() => {}
             () = force.cancelled() => {}
         }
-        tasks.close();
-        tasks.wait().await;
+        // Whatever has not ended is dropped where it stands.
+        tasks.shutdown().await;
     }
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
@@ -191,6 +198,7 @@ fn refuse(stream: &TcpStream) {
 struct Connection<S> {
     builder: Arc<auto::Builder<TokioExecutor>>,
     service: Arc<S>,
+    closing: Arc<Closing>,
     peer: SocketAddr,
     header_timeout: Duration,
     write_timeout: Duration,
@@ -198,7 +206,10 @@ struct Connection<S> {
 }
 
 impl<S: Service> Connection<S> {
-    async fn serve(self, stream: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
+    /// Serves a connection to its end: by the direct path until something comes that is not
+    /// plain, and by the library from there on.
+    async fn serve(self, stream: TcpStream, watcher: Watcher) {
+        let peer = self.peer;
         let unread = SockRef::from(&stream).set_tcp_user_timeout(Some(self.write_timeout));
         if let Err(error) = stream.set_nodelay(true).and(unread) {
             tracing::debug!(%error, "cannot set TCP_NODELAY or TCP_USER_TIMEOUT");
@@ -206,6 +217,35 @@ impl<S: Service> Connection<S> {
         let open = metrics::gauge!("headwater_http_connections");
         open.increment(1.0);
         let _count = CountDown(open);
+        let terms = Terms {
+            service: &*self.service,
+            header_timeout: self.header_timeout,
+            write_timeout: self.write_timeout,
+            closing: &self.closing,
+        };
+        let ended = direct::serve(stream, peer, terms).await;
+        let why = match ended {
+            // The library's state is some KiB, which most connections do without.
+            Ended::Library(stream, unread) => Box::pin(self.library(stream, unread, watcher)).await,
+            Ended::Closed(why) => why,
+        };
+        match why {
+            Why::Wanted => {}
+            Why::Silent { first } => {
+                if first {
+                    metrics::counter!("headwater_http_header_timeouts_total").increment(1);
+                }
+                tracing::debug!(%peer, "no request within the time for its header");
+            }
+            Why::Stalled => {
+                metrics::counter!("headwater_http_write_timeouts_total").increment(1);
+                tracing::debug!(%peer, "an answer was not taken in time");
+            }
+            Why::Failed(error) => tracing::debug!(%peer, %error, "HTTP connection failed"),
+        }
+    }
+
+    async fn library(self, stream: TcpStream, unread: Bytes, watcher: Watcher) -> Why {
         let (peer, service) = (self.peer, self.service);
         // The builder's own time-out begins once it knows the protocol; until the first request
         // this one guards.
@@ -222,7 +262,7 @@ impl<S: Service> Connection<S> {
                 Ok::<_, Infallible>(answer.map(|body| answers.watch(body)))
             }
         });
-        let socket = Worded::new(TokioIo::new(stream), HEADER_BYTES_MAX);
+        let socket = Worded::new(TokioIo::new(stream), unread, HEADER_BYTES_MAX);
         let connection = self.builder.serve_connection(socket, handler).into_owned();
         let mut connection = std::pin::pin!(watcher.watch(connection));
         let mut look = tokio::time::interval(self.write_timeout);
@@ -230,26 +270,22 @@ impl<S: Service> Connection<S> {
         let first = tokio::time::sleep(self.header_timeout);
         let mut first = std::pin::pin!(first);
         let mut silent = true;
-        let ended = loop {
+        loop {
             tokio::select! {
-                ended = &mut connection => break ended,
+                ended = &mut connection => match ended {
+                    Ok(()) => return Why::Wanted,
+                    Err(error) => return Why::Failed(std::io::Error::other(error)),
+                },
                 () = &mut first, if silent => {
                     silent = false;
                     if !asked.load(Ordering::Relaxed) {
-                        metrics::counter!("headwater_http_header_timeouts_total").increment(1);
-                        tracing::debug!(%peer, "no request within the time for its header");
-                        return;
+                        return Why::Silent { first: true };
                     }
                 }
                 _ = look.tick() => if bodies.stalled(self.write_timeout) {
-                    metrics::counter!("headwater_http_write_timeouts_total").increment(1);
-                    tracing::debug!(%peer, "an answer was not taken in time");
-                    return;
+                    return Why::Stalled;
                 }
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%peer, error, "HTTP connection ended with an error");
         }
     }
 }

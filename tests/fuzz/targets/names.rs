@@ -1,4 +1,4 @@
-//! Stream names, SRT stream ids, HLS paths and queries, the configuration.
+//! Stream names, SRT stream ids, heads of HTTP requests, HLS paths and queries, the configuration.
 //!
 //! Not here: what correct input means (the parsers' own tests).
 #![no_main]
@@ -10,6 +10,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     drop(StreamId::parse(data));
+    headwater::fuzz::http_head(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(name) = StreamName::parse(text) {
         assert_eq!(name.as_str(), text);

@@ -25,6 +25,11 @@ impl HlsBody {
     pub fn new(rope: Rope) -> Self {
         Self { left: rope.len(), rope, next: 0 }
     }
+
+    /// All of it, whatever was read as a body already.
+    pub(in crate::http) fn rope(&self) -> &Rope {
+        &self.rope
+    }
 }
 
 impl Body for HlsBody {

@@ -17,6 +17,7 @@ mod wait;
 
 pub use audience::{viewers, viewers_in_all};
 pub use body::HlsBody;
+pub use reply::Reply;
 pub use serve::{AudioCodec, AudioDemand, HlsOptions, HlsService, NoAudioDemand};
 
 /// A path and a query as a stranger sends them, for fuzzing.

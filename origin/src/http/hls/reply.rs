@@ -51,7 +51,7 @@ impl Failure {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    pub(super) fn into_response(self) -> Response<HlsBody> {
+    pub(super) fn into_reply(self) -> Reply {
         let body = json!({
             "type": self.slug,
             "title": self.title,
@@ -59,84 +59,122 @@ impl Failure {
             "detail": self.detail,
         });
         let body = Bytes::from(body.to_string());
-        let mut response = plain(self.status, Rope::from(body));
-        let headers = response.headers_mut();
+        let mut reply = Reply::plain(self.status, Rope::from(body));
         let problem = HeaderValue::from_static("application/problem+json");
-        headers.insert(CONTENT_TYPE, problem);
-        headers.insert(CACHE_CONTROL, CACHE_NEVER);
+        reply.with(CONTENT_TYPE, problem);
+        reply.with(CACHE_CONTROL, CACHE_NEVER);
         if let Some(seconds) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            reply.with(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            reply.with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, METHODS);
+            reply.with(ALLOW, METHODS);
         }
+        reply
+    }
+}
+
+/// Fields of the longest answers: room for them is made once.
+const FIELDS: usize = 12;
+
+/// An answer, before it is one of some version of HTTP. Nobody looks a field up, so a list does: a
+/// map is too large for what allocators are quick at.
+#[derive(Debug)]
+pub struct Reply {
+    status: StatusCode,
+    /// No name comes twice.
+    fields: Vec<(HeaderName, HeaderValue)>,
+    body: HlsBody,
+}
+
+impl Reply {
+    /// An answer with the fields that all have.
+    fn plain(status: StatusCode, rope: Rope) -> Self {
+        let mut fields = Vec::with_capacity(FIELDS);
+        if status != StatusCode::NOT_MODIFIED && status != StatusCode::NO_CONTENT {
+            fields.push((CONTENT_LENGTH, HeaderValue::from(rope.len())));
+        }
+        let server = concat!("headwater/", env!("CARGO_PKG_VERSION"));
+        fields.push((SERVER, HeaderValue::from_static(server)));
+        fields.push((ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")));
+        let exposed =
+            HeaderValue::from_static("Content-Length, Content-Range, Date, ETag, Retry-After");
+        fields.push((ACCESS_CONTROL_EXPOSE_HEADERS, exposed));
+        Self { status, fields, body: HlsBody::new(rope) }
+    }
+
+    fn with(&mut self, name: HeaderName, value: HeaderValue) {
+        debug_assert!(self.fields.iter().all(|(known, _)| *known != name), "{name} comes twice");
+        self.fields.push((name, value));
+    }
+
+    /// Its status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its fields.
+    pub fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.fields.iter().map(|(name, value)| (name, value))
+    }
+
+    /// Its body.
+    #[must_use]
+    pub fn body(&self) -> &HlsBody {
+        &self.body
+    }
+
+    /// An answer that says `text`.
+    #[cfg(test)]
+    pub(in crate::http) fn saying(text: impl Into<Bytes>) -> Self {
+        Self::plain(StatusCode::OK, Rope::from(text.into()))
+    }
+
+    /// The same as a response of the HTTP library.
+    #[must_use]
+    pub fn into_response(self) -> Response<HlsBody> {
+        let mut response = Response::new(self.body);
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.fields.into_iter().collect();
         response
     }
 }
 
-/// Headers of the longest answers, `Date` among them: room for them is made once.
-const HEADERS: usize = 12;
-
-/// An answer with the headers that all have.
-fn plain(status: StatusCode, rope: Rope) -> Response<HlsBody> {
-    let length = rope.len();
-    let mut response = Response::new(HlsBody::new(rope));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.reserve(HEADERS);
-    if status != StatusCode::NOT_MODIFIED && status != StatusCode::NO_CONTENT {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    let server = concat!("headwater/", env!("CARGO_PKG_VERSION"));
-    headers.insert(SERVER, HeaderValue::from_static(server));
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    let exposed =
-        HeaderValue::from_static("Content-Length, Content-Range, Date, ETag, Retry-After");
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
-    response
-}
-
 /// The answer to `OPTIONS`.
-pub(super) fn preflight() -> Response<HlsBody> {
-    let mut response = plain(StatusCode::NO_CONTENT, Rope::default());
-    let headers = response.headers_mut();
-    headers.insert(ALLOW, METHODS);
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+pub(super) fn preflight() -> Reply {
+    let mut reply = Reply::plain(StatusCode::NO_CONTENT, Rope::default());
+    reply.with(ALLOW, METHODS);
+    reply.with(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     let allowed = HeaderValue::from_static("Authorization, Content-Type, If-None-Match, Range");
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(86_400u32));
-    response
+    reply.with(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    reply.with(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(86_400u32));
+    reply
 }
 
 /// Strips the body for `HEAD`; `Content-Length` stays.
-pub(super) fn without_body(response: Response<HlsBody>) -> Response<HlsBody> {
-    response.map(|_| HlsBody::default())
+pub(super) fn without_body(reply: Reply) -> Reply {
+    Reply { body: HlsBody::default(), ..reply }
 }
 
 /// A playlist. `shared_seconds` is how long a shared cache may keep the answer to a blocking
 /// request, whose URL will not be asked for by players that are further on: RFC 8216bis (appendix
 /// B) recommends six target durations. Browsers' own caches never keep it.
-pub(super) fn playlist(
-    text: Bytes,
-    encoding: Encoding,
-    shared_seconds: Option<u32>,
-) -> Response<HlsBody> {
-    let mut response = plain(StatusCode::OK, Rope::from(text));
-    let headers = response.headers_mut();
+pub(super) fn playlist(text: Bytes, encoding: Encoding, shared_seconds: Option<u32>) -> Reply {
+    let mut reply = Reply::plain(StatusCode::OK, Rope::from(text));
     let mpegurl = HeaderValue::from_static("application/vnd.apple.mpegurl");
-    headers.insert(CONTENT_TYPE, mpegurl);
-    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    reply.with(CONTENT_TYPE, mpegurl);
+    reply.with(VARY, HeaderValue::from_static("Accept-Encoding"));
     if let Some(token) = encoding.token() {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(token));
+        reply.with(CONTENT_ENCODING, HeaderValue::from_static(token));
     }
     let cache = shared_seconds.and_then(|seconds| {
         HeaderValue::from_str(&format!("public, max-age=0, s-maxage={seconds}")).ok()
     });
-    headers.insert(CACHE_CONTROL, cache.unwrap_or(CACHE_LIVE));
-    response
+    reply.with(CACHE_CONTROL, cache.unwrap_or(CACHE_LIVE));
+    reply
 }
 
 /// The encoding to send a playlist in.
@@ -145,43 +183,36 @@ pub(super) fn accepted(headers: &HeaderMap) -> Encoding {
 }
 
 /// Media bytes: whole, a range, or not at all where the client has them.
-pub(super) fn media(
-    rope: &Rope,
-    name: &str,
-    kind: MediaKind,
-    request: &HeaderMap,
-) -> Response<HlsBody> {
+pub(super) fn media(rope: &Rope, name: &str, kind: MediaKind, request: &HeaderMap) -> Reply {
     let etag = format!("\"{name}-{:x}\"", rope.len());
-    let mut response =
-        if text(request, &IF_NONE_MATCH).is_some_and(|h| negotiate::matches(h, &etag)) {
-            plain(StatusCode::NOT_MODIFIED, Rope::default())
-        } else {
-            ranged(rope, &etag, request)
-        };
-    let status = response.status();
-    let headers = response.headers_mut();
+    let mut reply = if text(request, &IF_NONE_MATCH).is_some_and(|h| negotiate::matches(h, &etag)) {
+        Reply::plain(StatusCode::NOT_MODIFIED, Rope::default())
+    } else {
+        ranged(rope, &etag, request)
+    };
+    let status = reply.status;
     let mime = match kind {
         MediaKind::Video => "video/mp4",
         MediaKind::Audio => "audio/mp4",
     };
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(mime));
-    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    reply.with(CONTENT_TYPE, HeaderValue::from_static(mime));
+    reply.with(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     // A refusal of one client's range is nobody else's answer.
     let refused = status == StatusCode::RANGE_NOT_SATISFIABLE;
     let cached = if refused { HeaderValue::from_static("no-store") } else { CACHE_MEDIA };
-    headers.insert(CACHE_CONTROL, cached);
+    reply.with(CACHE_CONTROL, cached);
     if let Ok(etag) = HeaderValue::from_str(&etag) {
-        headers.insert(ETAG, etag);
+        reply.with(ETAG, etag);
     }
-    response
+    reply
 }
 
-fn ranged(rope: &Rope, etag: &str, request: &HeaderMap) -> Response<HlsBody> {
+fn ranged(rope: &Rope, etag: &str, request: &HeaderMap) -> Reply {
     let current = text(request, &IF_RANGE).is_none_or(|header| header.trim() == etag);
     let wanted = text(request, &RANGE).filter(|_| current);
     let len = rope.len();
     let (status, part, range) = match wanted.map(|header| negotiate::range(header, len)) {
-        None | Some(Ranged::Whole) => return plain(StatusCode::OK, rope.clone()),
+        None | Some(Ranged::Whole) => return Reply::plain(StatusCode::OK, rope.clone()),
         Some(Ranged::Partial(range)) => {
             let shown = format!("bytes {}-{}/{len}", range.start, range.end - 1);
             (StatusCode::PARTIAL_CONTENT, rope.slice(range), shown)
@@ -190,11 +221,11 @@ fn ranged(rope: &Rope, etag: &str, request: &HeaderMap) -> Response<HlsBody> {
             (StatusCode::RANGE_NOT_SATISFIABLE, Rope::default(), format!("bytes */{len}"))
         }
     };
-    let mut response = plain(status, part);
+    let mut reply = Reply::plain(status, part);
     if let Ok(range) = HeaderValue::from_str(&range) {
-        response.headers_mut().insert(CONTENT_RANGE, range);
+        reply.with(CONTENT_RANGE, range);
     }
-    response
+    reply
 }
 
 /// A header as text.

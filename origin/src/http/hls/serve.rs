@@ -14,7 +14,7 @@ use super::audience;
 use super::body::HlsBody;
 use super::meter::Meter;
 use super::path::{PathError, Query, Resource, Route, Target};
-use super::reply::{self, Failure, text};
+use super::reply::{self, Failure, Reply, text};
 use super::start;
 use super::wait::{Look, Unanswered, Waiting, until};
 use crate::auth::{Access, Action, Caller};
@@ -117,10 +117,15 @@ impl HlsService {
 
     /// Answers one request, whose path begins with `/hls/`. Dropping the future gives up waiting.
     pub async fn handle<B>(&self, request: &Request<B>, peer: IpAddr) -> Response<HlsBody> {
+        self.reply(request, peer).await.into_response()
+    }
+
+    /// The same, before it is a response of the HTTP library.
+    pub async fn reply<B>(&self, request: &Request<B>, peer: IpAddr) -> Reply {
         let target = Target::parse(request.uri().path());
         let route = target.as_ref().map_or(Route::Unknown, |target| target.resource.route());
         let (uri, headers) = (request.uri(), request.headers());
-        let response = match *request.method() {
+        let reply = match *request.method() {
             Method::OPTIONS => reply::preflight(),
             Method::GET => self.get(target, uri, headers, peer).await,
             Method::HEAD => {
@@ -135,11 +140,10 @@ impl HlsService {
                 "Method not allowed",
                 "use GET, HEAD or OPTIONS",
             )
-            .into_response(),
+            .into_reply(),
         };
-        let bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
-        self.meter.count(route, response.status(), bytes);
-        response
+        self.meter.count(route, reply.status(), reply.body().rope().len());
+        reply
     }
 
     async fn get(
@@ -148,7 +152,7 @@ impl HlsService {
         uri: &Uri,
         headers: &HeaderMap,
         peer: IpAddr,
-    ) -> Response<HlsBody> {
+    ) -> Reply {
         let answer = async {
             let target = target.map_err(bad_path)?;
             let query = Query::parse(uri.query().unwrap_or(""));
@@ -159,7 +163,7 @@ impl HlsService {
             let query = query.map_err(|why| bad_request("invalid-directive", why))?;
             self.answer(&target, &query, headers).await
         };
-        answer.await.unwrap_or_else(Failure::into_response)
+        answer.await.unwrap_or_else(Failure::into_reply)
     }
 
     fn allow(&self, caller: Caller<'_>, name: &StreamName) -> Result<(), Failure> {
@@ -177,7 +181,7 @@ impl HlsService {
         target: &Target,
         query: &Query,
         headers: &HeaderMap,
-    ) -> Result<Response<HlsBody>, Failure> {
+    ) -> Result<Reply, Failure> {
         let stream = self.packager.get(&target.stream).ok_or_else(|| stream_not_found(target))?;
         match &target.resource {
             Resource::Multivariant => self.multivariant(&stream, headers).await,
@@ -212,7 +216,7 @@ impl HlsService {
         &self,
         stream: &StreamRenditions,
         headers: &HeaderMap,
-    ) -> Result<Response<HlsBody>, Failure> {
+    ) -> Result<Reply, Failure> {
         let wanted = self.wanted(stream);
         let watch = vec![stream.changes()];
         let waited = until(&self.waiting, watch, |changes| {
@@ -305,7 +309,7 @@ impl HlsService {
         rendition: &Rendition,
         query: &Query,
         headers: &HeaderMap,
-    ) -> Result<Response<HlsBody>, Failure> {
+    ) -> Result<Reply, Failure> {
         if query.part.is_some() && query.msn.is_none() {
             let why = "_HLS_part needs _HLS_msn: give the number of the part's segment too";
             return Err(bad_request("invalid-directive", why));

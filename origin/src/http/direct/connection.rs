@@ -1,0 +1,280 @@
+//! One connection of the direct path. Driver: awaits, reads the clock.
+//!
+//! Not here: what heads say (`head`), what requests get (the `Service`), other requests (`server`).
+#![allow(clippy::disallowed_methods, reason = "driver: reads the clock")]
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::Request;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::head::{self, HEAD_BYTES_MAX, Read};
+use super::outgoing::Outgoing;
+use crate::http::hls::Reply;
+use crate::http::server::Service;
+
+/// Bytes that are read at a time: most heads have less than 1 KiB.
+const READ_BYTES: usize = 4 << 10;
+
+/// A body in one piece of at most so many bytes, a playlist, is copied behind its head: the system
+/// takes one buffer by a shorter way than two, and that saves more than the copy costs.
+const COPIED_BYTES_MAX: usize = 8 << 10;
+
+/// Tells connections between two requests to close. A connection asks for the wake-up once in its
+/// life; afterwards a look at the flag does.
+#[derive(Default)]
+pub(in crate::http) struct Closing {
+    now: AtomicBool,
+    wake: CancellationToken,
+}
+
+impl Closing {
+    /// From now on no connection begins with a further request.
+    pub(in crate::http) fn begin(&self) {
+        self.now.store(true, Ordering::Release);
+        self.wake.cancel();
+    }
+
+    fn is_now(&self) -> bool {
+        self.now.load(Ordering::Acquire)
+    }
+}
+
+/// What all connections have in common.
+pub(in crate::http) struct Terms<'a, S> {
+    /// Answers.
+    pub(in crate::http) service: &'a S,
+    /// How long a head may take, from the connection's start or the last answer's end.
+    pub(in crate::http) header_timeout: Duration,
+    /// How long a client may take nothing of an answer.
+    pub(in crate::http) write_timeout: Duration,
+    /// When to close.
+    pub(in crate::http) closing: &'a Closing,
+}
+
+/// How the direct path ended.
+#[derive(Debug)]
+pub(in crate::http) enum Ended {
+    /// The connection is to be closed.
+    Closed(Why),
+    /// The connection goes on in the library, which is to read these bytes first.
+    Library(TcpStream, Bytes),
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(in crate::http) enum Why {
+    /// The client went, or asked for it, or the node drains.
+    Wanted,
+    /// No whole head came in time, after nothing at all or a part of one.
+    Silent {
+        /// Nothing was asked before.
+        first: bool,
+    },
+    /// An answer was not taken in time.
+    Stalled,
+    /// The socket failed.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Why {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Serves a connection for as long as its requests are plain.
+pub(in crate::http) async fn serve<S: Service>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    terms: Terms<'_, S>,
+) -> Ended {
+    let mut wake = pin!(terms.closing.wake.cancelled());
+    std::future::poll_fn(|context| Poll::Ready(wake.as_mut().poll(context).is_ready())).await;
+    let timer = pin!(tokio::time::sleep(terms.header_timeout));
+    let mut connection = Connection { stream, unread: Vec::new(), timer, terms, asked: false };
+    let why = loop {
+        match connection.round(peer).await {
+            Ok(Round::Answered) => {}
+            Ok(Round::Over) => break Why::Wanted,
+            Ok(Round::Library(unread)) => return Ended::Library(connection.stream, unread),
+            Err(why) => break why,
+        }
+    };
+    if matches!(why, Why::Wanted) {
+        // One that has gone already cannot be told.
+        let _ = connection.stream.shutdown().await;
+    }
+    Ended::Closed(why)
+}
+
+/// What became of one request.
+enum Round {
+    Answered,
+    Over,
+    Library(Bytes),
+}
+
+struct Connection<'a, S> {
+    stream: TcpStream,
+    /// Bytes that were read and are not yet used: a part of a head, or requests sent ahead.
+    unread: Vec<u8>,
+    /// For heads and for answers, never both.
+    timer: Pin<&'a mut Sleep>,
+    terms: Terms<'a, S>,
+    /// There was a request.
+    asked: bool,
+}
+
+impl<S: Service> Connection<'_, S> {
+    /// Reads a request and answers it.
+    async fn round(&mut self, peer: SocketAddr) -> Result<Round, Why> {
+        let (request, close) = loop {
+            if !self.unread.is_empty() {
+                let unread = Bytes::from(std::mem::take(&mut self.unread));
+                match head::read(unread, |path| self.terms.service.takes(path)) {
+                    Read::Plain { request, close, rest } => {
+                        self.unread = rest.to_vec();
+                        break (request, close);
+                    }
+                    Read::Other(unread) => return Ok(Round::Library(unread)),
+                    Read::More(unread) => self.unread = unread.into(),
+                }
+            }
+            if !std::future::poll_fn(|context| self.poll_head(context)).await? {
+                return Ok(Round::Over);
+            }
+        };
+        self.asked = true;
+        let Some(reply) = self.answer(&request, peer).await else { return Ok(Round::Over) };
+        drop(request);
+        let close = close || self.terms.closing.is_now();
+        self.send(&reply, close).await?;
+        if close {
+            return Ok(Round::Over);
+        }
+        self.timer.as_mut().reset(Instant::now() + self.terms.header_timeout);
+        Ok(Round::Answered)
+    }
+
+    /// Reads more of a head; false when there is none to come.
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, Why>> {
+        if self.unread.is_empty() && self.terms.closing.is_now() {
+            return Poll::Ready(Ok(false));
+        }
+        if let Poll::Ready(read) = self.poll_read(context) {
+            return Poll::Ready(Ok(read? > 0));
+        }
+        ready!(self.timer.as_mut().poll(context));
+        Poll::Ready(Err(Why::Silent { first: !self.asked }))
+    }
+
+    /// Reads what there is; 0 at the end.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut room = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut room))?;
+        self.unread.extend_from_slice(room.filled());
+        Poll::Ready(Ok(room.filled().len()))
+    }
+
+    /// Waits for the answer; none when the client goes before it is there.
+    async fn answer(&mut self, request: &Request<()>, peer: SocketAddr) -> Option<Reply> {
+        let service = self.terms.service;
+        let mut answer = pin!(service.answer(request, peer));
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(context) {
+                return Poll::Ready(Some(answer));
+            }
+            // What is sent ahead is kept for later, so much and no more.
+            while self.unread.len() < HEAD_BYTES_MAX {
+                match ready!(self.poll_read(context)) {
+                    Ok(0) | Err(_) => return Poll::Ready(None),
+                    Ok(_) => {}
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    async fn send(&mut self, reply: &Reply, close: bool) -> Result<(), Why> {
+        let mut head = SCRATCH.take();
+        head.clear();
+        with_date(|date| head::write(&mut head, reply.status(), reply.fields(), date, close));
+        let mut body = reply.body().rope().pieces();
+        if let [one] = body
+            && one.len() <= COPIED_BYTES_MAX
+        {
+            head.extend_from_slice(one);
+            body = &[];
+        }
+        let sent = self.send_all(Outgoing::new(&head, body)).await;
+        SCRATCH.set(head);
+        sent
+    }
+
+    async fn send_all(&mut self, mut out: Outgoing<'_>) -> Result<(), Why> {
+        let mut blocked = false;
+        std::future::poll_fn(|context| {
+            while !out.is_done() {
+                let stream = Pin::new(&mut self.stream);
+                let written = out.with(|slices| match slices {
+                    [one] => stream.poll_write(context, one),
+                    many => stream.poll_write_vectored(context, many),
+                });
+                match written {
+                    Poll::Ready(Ok(0)) => {
+                        return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
+                    }
+                    Poll::Ready(Ok(bytes)) => {
+                        out.sent(bytes);
+                        blocked = false;
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                    Poll::Pending => {
+                        if !std::mem::replace(&mut blocked, true) {
+                            let until = Instant::now() + self.terms.write_timeout;
+                            self.timer.as_mut().reset(until);
+                        }
+                        ready!(self.timer.as_mut().poll(context));
+                        return Poll::Ready(Err(Why::Stalled));
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+}
+
+thread_local! {
+    /// Room for what is sent, which nearly always goes in one call, so that a thread needs it once.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// A second since 1970, and how `Date` writes it.
+    static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
+/// Shows `take` the time as `Date` writes it.
+fn with_date<R>(take: impl FnOnce(&str) -> R) -> R {
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    DATE.with_borrow_mut(|(written, text)| {
+        if *written != second || text.is_empty() {
+            *written = second;
+            *text = httpdate::fmt_http_date(now);
+        }
+        take(text)
+    })
+}

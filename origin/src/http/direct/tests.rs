@@ -1,0 +1,248 @@
+//! Connections of the direct path, and of the library behind it, over loopback.
+#![allow(clippy::disallowed_methods, reason = "tests: they measure how long something takes")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::hls::Reply;
+use crate::http::server::{HttpOptions, HttpServer, Service};
+
+/// Long enough for what must happen.
+const PATIENCE: Duration = Duration::from_secs(10);
+const BIG_BYTES: usize = 16 << 20;
+
+/// Answers `/hls/wait` when told, `/hls/big` with much, and the rest under `/hls/` with its path.
+struct Echo {
+    open: watch::Sender<bool>,
+    waiting: AtomicUsize,
+}
+
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Service for Echo {
+    fn takes(&self, path: &str) -> bool {
+        path.starts_with("/hls/")
+    }
+
+    async fn answer(&self, request: &Request<()>, _: SocketAddr) -> Reply {
+        let path = request.uri().path();
+        let mut body = Bytes::copy_from_slice(path.as_bytes());
+        if path == "/hls/wait" {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            let _place = Place(&self.waiting);
+            let _ = self.open.subscribe().wait_for(|open| *open).await;
+        } else if path == "/hls/big" {
+            body = vec![b'a'; BIG_BYTES].into();
+        }
+        Reply::saying(body)
+    }
+
+    async fn call(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        Response::new(Body::from(format!("library {}", request.uri().path())))
+    }
+}
+
+struct Running {
+    echo: Arc<Echo>,
+    address: SocketAddr,
+    drain: CancellationToken,
+    force: CancellationToken,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    fn start(header_timeout: Duration, write_timeout: Duration) -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let options = HttpOptions { listen, connections: 10, header_timeout, write_timeout };
+        let server = HttpServer::bind(options).unwrap();
+        let address = server.address().unwrap();
+        let echo = Arc::new(Echo { open: watch::channel(false).0, waiting: AtomicUsize::new(0) });
+        let (drain, force) = (CancellationToken::new(), CancellationToken::new());
+        let server = tokio::spawn(server.run(Arc::clone(&echo), drain.clone(), force.clone()));
+        Self { echo, address, drain, force, server }
+    }
+
+    fn patient() -> Self {
+        Self::start(PATIENCE * 2, PATIENCE * 2)
+    }
+
+    async fn client(&self, said: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn until_waiting(&self, count: usize) {
+        let begun = Instant::now();
+        while self.echo.waiting.load(Ordering::SeqCst) != count {
+            assert!(begun.elapsed() < PATIENCE, "{count} wait");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+}
+
+/// Reads on until what was read ends with `end`.
+async fn read_to(stream: &mut TcpStream, end: &str) -> String {
+    let mut all = Vec::new();
+    let reading = async {
+        while !all.ends_with(end.as_bytes()) {
+            assert!(stream.read_buf(&mut all).await.unwrap() > 0, "the end comes too early");
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("it comes");
+    String::from_utf8(all).unwrap()
+}
+
+/// Reads on until the connection ends, however it does.
+async fn read_all(stream: &mut TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    let reading = async { while stream.read_buf(&mut all).await.is_ok_and(|count| count > 0) {} };
+    tokio::time::timeout(PATIENCE, reading).await.expect("it ends");
+    all
+}
+
+#[tokio::test]
+async fn requests_sent_ahead_are_answered_in_order_and_others_go_on_in_the_library() {
+    let running = Running::patient();
+    let said = get("/hls/1") + &get("/hls/2") + &get("/other") + &get("/hls/3");
+    let mut stream = running.client(&said).await;
+    let text = read_to(&mut stream, "library /hls/3").await;
+    let places = ["\r\n\r\n/hls/1HTTP", "\r\n\r\n/hls/2HTTP", "\r\n\r\nlibrary /otherHTTP"];
+    let places = places.map(|place| text.find(place));
+    assert!(places.is_sorted() && places.iter().all(Option::is_some), "{text}");
+}
+
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_is_read_and_what_was_read_reaches_the_library() {
+    let running = Running::patient();
+    for (path, answer) in [("/hls/1", "\r\n\r\n/hls/1"), ("/other", "library /other")] {
+        let mut stream = running.client("").await;
+        stream.set_nodelay(true).unwrap();
+        for byte in get(path).bytes() {
+            stream.write_all(&[byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        read_to(&mut stream, answer).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_says_when_it_is_the_last() {
+    let running = Running::patient();
+    let said = "GET /hls/1 HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned() + &get("/hls/2");
+    let text = String::from_utf8(read_all(&mut running.client(&said).await).await).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    assert!(text.contains("\r\nconnection: close\r\n") && text.contains("\r\ndate: "), "{text}");
+    assert!(text.ends_with("\r\n\r\n/hls/1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_waits_no_longer_and_one_that_says_more_does() {
+    let running = Running::patient();
+    let gone = running.client(&get("/hls/wait")).await;
+    let mut stays = running.client(&get("/hls/wait")).await;
+    running.until_waiting(2).await;
+    drop(gone);
+    running.until_waiting(1).await;
+    stays.write_all(get("/hls/2").as_bytes()).await.unwrap();
+    running.echo.open.send_replace(true);
+    let text = read_to(&mut stays, "\r\n\r\n/hls/2").await;
+    assert!(text.contains("\r\n\r\n/hls/waitHTTP/1.1"), "{text}");
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_cut_off_in_time_and_who_waits_for_an_answer_is_not() {
+    let limit = Duration::from_millis(200);
+    let running = Running::start(limit, PATIENCE * 2);
+    let mut waits = running.client(&get("/hls/wait")).await;
+    running.until_waiting(1).await;
+    for opening in ["", "GET /hls/1 HTTP/1.1\r\nHost:", &get("/hls/1")] {
+        let begun = Instant::now();
+        let mut stream = running.client(opening).await;
+        read_all(&mut stream).await;
+        assert!(begun.elapsed() >= limit / 2, "{opening:?} is cut off too early");
+    }
+    running.echo.open.send_replace(true);
+    read_to(&mut waits, "\r\n\r\n/hls/wait").await;
+}
+
+#[tokio::test]
+async fn who_takes_nothing_of_an_answer_is_cut_off_in_time_and_who_takes_it_slowly_is_not() {
+    let patience = Duration::from_millis(300);
+    let running = Running::start(PATIENCE * 2, patience);
+    let connect = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 << 10).unwrap();
+        let mut stream = socket.connect(running.address).await.unwrap();
+        stream.write_all(get("/hls/big").as_bytes()).await.unwrap();
+        stream
+    };
+    let begun = Instant::now();
+    let deaf = connect().await;
+    let mut slow = connect().await;
+    // One mebibyte each tenth of the patience: more than the patience in all. (Much less at a time
+    // would not do: the system says that a socket has room once a third of its buffer is free.)
+    let (mut all, mut piece) = (0, vec![0; 1 << 20]);
+    let mut pace = tokio::time::interval(patience / 10);
+    while all + piece.len() < BIG_BYTES {
+        pace.tick().await;
+        all += slow.read_exact(&mut piece).await.unwrap();
+    }
+    assert!(begun.elapsed() > patience, "{:?}", begun.elapsed());
+    let mut rest = vec![0; BIG_BYTES - all];
+    slow.read_exact(&mut rest).await.expect("all of it comes");
+    let begun = Instant::now();
+    let is_cut = || deaf.try_write(b"G").is_err_and(|e| e.kind() != std::io::ErrorKind::WouldBlock);
+    while !is_cut() {
+        assert!(begun.elapsed() < PATIENCE, "it is cut off");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_drain_closes_who_is_idle_answers_who_waits_and_ends() {
+    let running = Running::patient();
+    let mut idle = running.client(&get("/hls/1")).await;
+    read_to(&mut idle, "\r\n\r\n/hls/1").await;
+    let mut waits = running.client(&get("/hls/wait")).await;
+    running.until_waiting(1).await;
+    running.drain.cancel();
+    assert!(read_all(&mut idle).await.is_empty());
+    running.echo.open.send_replace(true);
+    let text = String::from_utf8(read_all(&mut waits).await).unwrap();
+    assert!(text.contains("\r\nconnection: close\r\n"), "{text}");
+    tokio::time::timeout(PATIENCE, running.server).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_a_drain_is_dropped_by_force() {
+    let running = Running::patient();
+    let mut waits = running.client(&get("/hls/wait")).await;
+    running.until_waiting(1).await;
+    running.drain.cancel();
+    running.force.cancel();
+    assert!(read_all(&mut waits).await.is_empty());
+    running.until_waiting(0).await;
+    tokio::time::timeout(PATIENCE, running.server).await.expect("it ends").unwrap();
+}
