@@ -10,7 +10,7 @@ use str0m::crypto::dtls::SrtpProfile;
 use crate::egress::keys::{SrtpKeys, provider};
 use crate::egress::stream::{Egress, FrameOut, Identity, PayloadTypes, Stream};
 use crate::egress::{ExtensionIds, Path, Resends, Runs, Sealer};
-use crate::packetize::Packets;
+use crate::packetize::{Held, Packets};
 
 /// AES-256-GCM: what browsers and we agree on.
 const MATERIAL_BYTES: usize = 88;
@@ -31,7 +31,7 @@ fn payloads(count: usize, bytes: usize) -> Vec<Arc<[u8]>> {
 /// One frame after the other to many viewers: headers, sealing, runs; all but the system call.
 pub struct Fanout {
     viewers: Vec<(Stream, Sealer, Path)>,
-    packets: Arc<Packets>,
+    packets: Arc<Held>,
     runs: Runs,
     now: Instant,
     frame: u32,
@@ -59,7 +59,7 @@ impl Fanout {
         runs.set_segments_max(usize::MAX);
         Self {
             viewers: (0..viewers).map(viewer).collect(),
-            packets: Arc::new(Packets::of(payloads(packets, payload_bytes))),
+            packets: Held::new(Arc::new(Packets::of(payloads(packets, payload_bytes)))),
             runs,
             now,
             frame: 0,

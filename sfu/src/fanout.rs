@@ -8,7 +8,7 @@ use std::sync::Arc;
 use headwater_media::bus::FrameRef;
 use headwater_media::{Cursor, Group, Item, Start, Track};
 
-use crate::packetize::{Packets, packets};
+use crate::packetize::{Held, packets};
 use crate::peer::Now;
 use crate::shard::{Key, Shard};
 
@@ -36,7 +36,7 @@ pub(crate) enum FeedChange {
 
 /// What is to be told to the targets.
 pub(crate) enum News {
-    Frame(FrameRef, Arc<Packets>),
+    Frame(FrameRef, Arc<Held>),
     Gap,
     End,
 }
@@ -90,7 +90,8 @@ impl Feeds {
             }
             Item::Frame(frame) => {
                 feed.place = Some((Arc::clone(&frame.group), frame.index + 1));
-                packets(&feed.track, &frame, payload_bytes).map(|p| News::Frame(frame, p))
+                let packets = packets(&feed.track, &frame, payload_bytes);
+                packets.map(|packets| News::Frame(frame, Held::new(packets)))
             }
             Item::GroupEnd(_) => None,
             Item::End => Some(News::End),
@@ -106,7 +107,7 @@ impl Feeds {
         target: Target,
         frames_max: usize,
         payload_bytes: usize,
-    ) -> Vec<(FrameRef, Arc<Packets>)> {
+    ) -> Vec<(FrameRef, Arc<Held>)> {
         let Some(feed) = self.feeds.values().find(|feed| feed.viewers.contains(&target)) else {
             return Vec::new();
         };
@@ -131,7 +132,7 @@ impl Feeds {
         frames
             .filter_map(|frame| {
                 let packets = packets(&feed.track, &frame, payload_bytes)?;
-                Some((frame, packets))
+                Some((frame, Held::new(packets)))
             })
             .collect()
     }
@@ -141,12 +142,10 @@ impl Shard {
     /// Tells some viewers of a feed what is new.
     pub(crate) fn tell(&mut self, news: &News, targets: &[Target], now: Now) {
         for (key, outlet) in targets {
-            self.with(*key, now, None, |peer, out| {
-                peer.feed(now, out, |viewer| match news {
-                    News::Frame(frame, packets) => viewer.offer(*outlet, frame, packets),
-                    News::Gap => viewer.gap(*outlet),
-                    News::End => viewer.end(*outlet),
-                });
+            self.with(*key, now, None, |peer, out| match news {
+                News::Frame(frame, packets) => peer.offer(now, out, *outlet, frame, packets),
+                News::Gap => peer.feed(now, out, |viewer| viewer.gap(*outlet)),
+                News::End => peer.feed(now, out, |viewer| viewer.end(*outlet)),
             });
         }
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use headwater_media::WallTime;
+use headwater_media::bus::FrameRef;
 use str0m::change::SdpOffer;
 use str0m::config::CryptoProvider;
 use str0m::error::RtcError;
@@ -22,11 +23,12 @@ use crate::config::SfuConfig;
 use crate::egress::{Path, Runs, keys};
 use crate::engine::Engine;
 use crate::error::{CloseReason, SfuError};
+use crate::packetize::Held;
 use crate::publisher::Publisher;
 use crate::sdp::{self, Direction, Fragment, Offer};
 use crate::stats::{SessionCounters, SessionKind};
 use crate::tallies::{BadFrames, Totals};
-use crate::viewer::Viewer;
+use crate::viewer::{Fresh, Viewer};
 
 /// The two clocks, read together by a driver.
 #[derive(Clone, Copy, Debug)]
@@ -305,11 +307,28 @@ impl Peer {
         self.pump(now, out);
     }
 
+    /// Gives a viewer's session a new frame of one of its tracks.
+    pub(crate) fn offer(
+        &mut self,
+        now: Now,
+        out: &mut Out<'_>,
+        outlet: usize,
+        frame: &FrameRef,
+        packets: &Arc<Held>,
+    ) {
+        let fresh = Fresh { outlet, frame, packets };
+        self.pump_with(Some(fresh), now, out);
+    }
+
     /// Lets a viewer's session write what may leave now.
     fn pump(&mut self, now: Now, out: &mut Out<'_>) {
+        self.pump_with(None, now, out);
+    }
+
+    fn pump_with(&mut self, fresh: Option<Fresh<'_>>, now: Now, out: &mut Out<'_>) {
         let Some(path) = self.media_path(out) else { return };
         let Role::Viewer(viewer) = &mut self.role else { return };
-        if let Err(reason) = viewer.pump(&self.rtc, path, out.runs, now) {
+        if let Err(reason) = viewer.pump(&self.rtc, path, out.runs, fresh, now) {
             self.close(reason, now, out);
         }
     }

@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::hash_map::RandomState;
 use std::collections::{BinaryHeap, HashMap};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -49,6 +49,23 @@ const SRTP_FIRST_BYTES: std::ops::RangeInclusive<u8> = 128..=191;
 
 /// A peer's place in its shard.
 pub(crate) type Key = u64;
+
+/// Spreads keys, which we count up ourselves: nobody can choose them to collide.
+#[derive(Clone, Copy, Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+    fn write_u64(&mut self, key: u64) {
+        // Fibonacci hashing: 2^64 over the golden ratio.
+        self.0 = (self.0 ^ key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
 
 /// What a client gets for its offer.
 pub(crate) struct Accepted {
@@ -98,7 +115,7 @@ pub(crate) struct Shard {
     pub(crate) shared: Arc<Shared>,
     candidates: Vec<SocketAddr>,
     next_key: Key,
-    slots: HashMap<Key, Slot>,
+    slots: HashMap<Key, Slot, BuildHasherDefault<KeyHasher>>,
     sessions: HashMap<SessionId, Key>,
     ufrags: HashMap<String, Key>,
     routes: HashMap<(bool, SocketAddr), Route>,
@@ -128,7 +145,7 @@ impl Shard {
             shared,
             candidates,
             next_key: 0,
-            slots: HashMap::new(),
+            slots: HashMap::default(),
             sessions: HashMap::new(),
             ufrags: HashMap::new(),
             routes: HashMap::new(),

@@ -27,7 +27,7 @@ use crate::metrics;
 use crate::outclock::Origin;
 use crate::outlet::Outlet;
 use crate::pace::Pace;
-use crate::packetize::Packets;
+use crate::packetize::Held;
 use crate::peer::Now;
 use crate::stats::{DropReason, SessionCounters, SessionKind};
 
@@ -37,16 +37,45 @@ const BACKLOG_STEP_MICROS: i64 = 1_000;
 /// Sequence numbers that wait to be sent again; what is asked for beyond is asked for again.
 const RESENDS_MAX: usize = 512;
 
-struct Queued {
-    outlet: usize,
-    frame: FrameRef,
-    packets: Arc<Packets>,
-    /// How many of them have left.
+/// A frame that has just come.
+#[derive(Clone, Copy)]
+pub(crate) struct Fresh<'a> {
+    pub(crate) outlet: usize,
+    pub(crate) frame: &'a FrameRef,
+    pub(crate) packets: &'a Arc<Held>,
+}
+
+impl Fresh<'_> {
+    /// What is left of it, to wait; only then are references to it counted.
+    fn queued(&self, progress: Progress) -> Queued {
+        let (frame, packets) = (self.frame.clone(), Arc::clone(self.packets));
+        Queued { outlet: self.outlet, frame, packets, progress }
+    }
+}
+
+/// What has become of a frame.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    /// How many of its packets have left.
     sent: usize,
     /// The time stamp of those that have left.
     stamp: i64,
     /// For a frame of the backlog: the time it is given, shortly before the newest frame's.
     squeezed: Option<WallTime>,
+}
+
+/// A frame that waits.
+struct Queued {
+    outlet: usize,
+    frame: FrameRef,
+    packets: Arc<Held>,
+    progress: Progress,
+}
+
+impl Queued {
+    fn fresh(&self) -> Fresh<'_> {
+        Fresh { outlet: self.outlet, frame: &self.frame, packets: &self.packets }
+    }
 }
 
 /// A viewer's session.
@@ -170,7 +199,7 @@ impl Viewer {
 
     /// Takes the frames from the newest independent group's start to the present. Empty when
     /// there are none, or too many: then a keyframe is asked for.
-    pub(crate) fn start(&mut self, at: usize, backlog: Vec<(FrameRef, Arc<Packets>)>) {
+    pub(crate) fn start(&mut self, at: usize, backlog: Vec<(FrameRef, Arc<Held>)>) {
         let Some(outlet) = self.outlets.get_mut(at) else { return };
         if backlog.is_empty() || backlog.len() > self.config.viewer_queue_frames / 2 {
             outlet.track.request_keyframe();
@@ -183,42 +212,29 @@ impl Viewer {
         for (places, (frame, packets)) in (0..backlog.len()).rev().zip(backlog) {
             let squeeze = (places as i64).saturating_neg() * BACKLOG_STEP_MICROS;
             let squeezed = newest.filter(|_| places > 0).map(|w| w.plus_micros(squeeze));
-            self.queue.push_back(Queued {
-                outlet: at,
-                frame,
-                packets,
-                sent: 0,
-                stamp: 0,
-                squeezed,
-            });
+            let progress = Progress { squeezed, ..Progress::default() };
+            self.queue.push_back(Queued { outlet: at, frame, packets, progress });
         }
     }
 
-    /// Takes a new frame of a track.
-    pub(crate) fn offer(&mut self, at: usize, frame: &FrameRef, packets: &Arc<Packets>) {
-        let Some(outlet) = self.outlets.get_mut(at) else { return };
+    /// Whether a new frame is of use: a viewer begins with a keyframe, and so does one that could
+    /// not keep up.
+    fn admits(&mut self, fresh: &Fresh<'_>) -> bool {
+        let Some(outlet) = self.outlets.get_mut(fresh.outlet) else { return false };
         if self.sealer.is_none() || self.wants_start {
-            return;
+            return false;
         }
         if outlet.waits_for_keyframe {
-            if !frame.frame().is_some_and(|frame| frame.keyframe) {
-                return;
+            if !fresh.frame.frame().is_some_and(|frame| frame.keyframe) {
+                return false;
             }
             outlet.waits_for_keyframe = false;
         }
         if self.queue.len() >= self.config.viewer_queue_frames {
             self.skip();
-            return;
+            return false;
         }
-        let (frame, packets) = (frame.clone(), Arc::clone(packets));
-        self.queue.push_back(Queued {
-            outlet: at,
-            frame,
-            packets,
-            sent: 0,
-            stamp: 0,
-            squeezed: None,
-        });
+        true
     }
 
     /// Drops what waits and goes on with the next keyframe: live beats complete.
@@ -251,7 +267,7 @@ impl Viewer {
         }
     }
 
-    /// Writes what may leave now.
+    /// Writes what may leave now: what waits, then the frame that has just come.
     ///
     /// # Errors
     /// The session is over: everything has been played, or nothing can be.
@@ -260,12 +276,14 @@ impl Viewer {
         rtc: &Rtc,
         path: Path,
         runs: &mut Runs,
+        fresh: Option<Fresh<'_>>,
         now: Now,
     ) -> Result<(), CloseReason> {
+        let fresh = fresh.filter(|fresh| self.admits(fresh));
         let Some(mut sealer) = self.sealer.take() else { return Ok(()) };
         let mut out = Egress { sealer: &mut sealer, runs, path };
         let mut sent = self.resend(&mut out, now);
-        let verdict = self.send(rtc, &mut out, &mut sent, now);
+        let verdict = self.send(rtc, &mut out, fresh, &mut sent, now);
         // Reports last: the first one follows the first frame.
         for stream in self.outlets.iter_mut().filter_map(|outlet| outlet.stream.as_mut()) {
             sent += stream.report(&mut out, now.instant, now.wall);
@@ -292,6 +310,7 @@ impl Viewer {
         &mut self,
         rtc: &Rtc,
         out: &mut Egress<'_>,
+        fresh: Option<Fresh<'_>>,
         sent: &mut Sent,
         now: Now,
     ) -> Result<(), CloseReason> {
@@ -299,9 +318,20 @@ impl Viewer {
         while self.pace.budget > 0
             && let Some(mut queued) = self.queue.pop_front()
         {
-            *sent += self.write(rtc, out, &mut queued, now)?;
-            if queued.sent < queued.packets.payloads.len() {
+            let mut progress = queued.progress;
+            *sent += self.write(rtc, out, &queued.fresh(), &mut progress, now)?;
+            if progress.sent < queued.packets.payloads.len() {
+                queued.progress = progress;
                 self.queue.push_front(queued);
+            }
+        }
+        if let Some(fresh) = fresh {
+            let mut progress = Progress::default();
+            if self.queue.is_empty() && self.pace.budget > 0 {
+                *sent += self.write(rtc, out, &fresh, &mut progress, now)?;
+            }
+            if progress.sent < fresh.packets.payloads.len() {
+                self.queue.push_back(fresh.queued(progress));
             }
         }
         if self.queue.is_empty() && self.outlets.iter().all(|outlet| outlet.ended) {
@@ -316,13 +346,14 @@ impl Viewer {
         &mut self,
         rtc: &Rtc,
         out: &mut Egress<'_>,
-        queued: &mut Queued,
+        fresh: &Fresh<'_>,
+        progress: &mut Progress,
         now: Now,
     ) -> Result<Sent, CloseReason> {
-        let from = std::mem::replace(&mut queued.sent, queued.packets.payloads.len());
+        let from = std::mem::replace(&mut progress.sent, fresh.packets.payloads.len());
         let nothing = Ok(Sent::default());
-        let Some(outlet) = self.outlets.get_mut(queued.outlet) else { return nothing };
-        let (group, Some(frame)) = (&queued.frame.group, queued.frame.frame()) else {
+        let Some(outlet) = self.outlets.get_mut(fresh.outlet) else { return nothing };
+        let (group, Some(frame)) = (&fresh.frame.group, fresh.frame.frame()) else {
             return nothing;
         };
         let header = group.header();
@@ -331,11 +362,11 @@ impl Viewer {
             metrics::dropped(DropReason::Codec, 1);
             return self.all_refused().map(|()| Sent::default());
         };
-        let Some(wall) = queued.squeezed.or_else(|| wall_time(&queued.frame)) else {
+        let Some(wall) = progress.squeezed.or_else(|| wall_time(fresh.frame)) else {
             return nothing;
         };
         if from == 0 {
-            queued.stamp = match queued.squeezed {
+            progress.stamp = match progress.squeezed {
                 Some(wall) => outlet.clock.stamp_by_wall(&mut self.origin, wall),
                 None => outlet.clock.stamp(&mut self.origin, frame.pts, wall, header.discontinuity),
             };
@@ -344,17 +375,17 @@ impl Viewer {
         let video = outlet.is_video();
         let Some(stream) = &mut outlet.stream else { return nothing };
         let frame_out = FrameOut {
-            packets: &queued.packets,
+            packets: fresh.packets,
             from,
             // The low 32 bits are the RTP time stamp.
-            time: queued.stamp as u32,
+            time: progress.stamp as u32,
             marked: video,
             keyframe: frame.keyframe,
         };
         let budget = &mut self.pace.budget;
         let (next, sent) = stream.send(out, &frame_out, types, moment, now.instant, budget);
-        queued.sent = next;
-        if next == queued.packets.payloads.len() {
+        progress.sent = next;
+        if next == fresh.packets.payloads.len() {
             self.counters.frames.fetch_add(1, Ordering::Relaxed);
             if frame.keyframe && video {
                 self.counters.keyframes.fetch_add(1, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::packetize::Packets;
+use crate::packetize::Held;
 
 /// Bytes that may be sent again before any have been sent: a keyframe's worth.
 const ALLOWANCE_MAX_BYTES: i64 = 256 << 10;
@@ -19,7 +19,7 @@ pub(crate) struct Stretch {
     /// Sequence number of its first packet, widened.
     pub(crate) first: u64,
     /// The frame's packets, and the place of the first among them.
-    pub(crate) packets: Arc<Packets>,
+    pub(crate) packets: Arc<Held>,
     pub(crate) from: usize,
     pub(crate) count: usize,
     /// RTP time stamp.
@@ -106,6 +106,7 @@ impl Resends {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packetize::Packets;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -116,7 +117,7 @@ mod tests {
 
     fn stretch(first: u64, count: usize, at: Instant) -> Stretch {
         let payloads = (0..count).map(|i| Arc::from(vec![i as u8; 1_000])).collect();
-        let packets = Arc::new(Packets::of(payloads));
+        let packets = Held::new(Arc::new(Packets::of(payloads)));
         Stretch { first, packets, from: 0, count, time: 0, payload_type: 97, at }
     }
 

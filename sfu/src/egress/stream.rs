@@ -12,7 +12,7 @@ use super::resend::{Resends, Stretch};
 use super::rtcp::{self, SenderInfo};
 use super::runs::{Path, Runs};
 use super::seal::Sealer;
-use crate::packetize::Packets;
+use crate::packetize::Held;
 
 /// Bytes of the original sequence number that begin a resent payload (RFC 4588 §4).
 const ORIGINAL_BYTES: usize = 2;
@@ -46,7 +46,7 @@ pub(crate) struct Identity {
 
 /// A frame, or what is left of one, to be sent.
 pub(crate) struct FrameOut<'a> {
-    pub(crate) packets: &'a Arc<Packets>,
+    pub(crate) packets: &'a Arc<Held>,
     /// The first packet that has not been sent.
     pub(crate) from: usize,
     /// RTP time stamp.

@@ -24,6 +24,24 @@ pub(crate) struct Packets {
     picture: u16,
 }
 
+/// A worker's own hold of a frame's payloads. Its viewers count their references here, so that
+/// workers do not contend for one counter with every packet's frame.
+#[derive(Debug)]
+pub(crate) struct Held(Arc<Packets>);
+
+impl Held {
+    pub(crate) fn new(packets: Arc<Packets>) -> Arc<Self> {
+        Arc::new(Self(packets))
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = Packets;
+    fn deref(&self) -> &Packets {
+        &self.0
+    }
+}
+
 impl Packets {
     /// Packets with the given payloads, for tests and benchmarks.
     pub(crate) fn of(payloads: Vec<Arc<[u8]>>) -> Self {
