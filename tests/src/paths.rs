@@ -217,6 +217,6 @@ impl PlaylistRequests {
     #[must_use]
     pub fn one(&self) -> u16 {
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        self.runtime.block_on(self.service.handle(&self.request, peer)).status().as_u16()
+        self.runtime.block_on(self.service.reply(&self.request, peer)).status().as_u16()
     }
 }

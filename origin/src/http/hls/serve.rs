@@ -29,7 +29,7 @@ pub struct HlsOptions {
     /// `[hls] audio` (both): the codecs in which sound is listed.
     pub audio: AudioChoice,
     /// `[limits] hls_waiting` (100,000): requests that may wait at a time for a playlist or a
-    /// part; each costs some 20 KiB. Further ones get 503.
+    /// part; each costs some 5 KiB over HTTP/1.1. Further ones get 503.
     pub waiting: usize,
     /// How long a request waits for a stream that has just begun (3 s).
     pub ready_timeout: Duration,
