@@ -20,7 +20,27 @@ use parking_lot::Mutex;
 #[derive(Debug)]
 pub(super) struct Bodies {
     began: Instant,
-    open: Mutex<Vec<Weak<AtomicU64>>>,
+    open: Mutex<Open>,
+}
+
+/// Bodies under way; those that are over are forgotten when there are `prune_at`.
+#[derive(Debug)]
+struct Open {
+    bodies: Vec<Weak<AtomicU64>>,
+    prune_at: usize,
+}
+
+/// Bodies that are held before any is looked at: more than a player has under way.
+const PRUNE_MIN: usize = 64;
+
+impl Open {
+    fn push(&mut self, body: Weak<AtomicU64>) {
+        if self.bodies.len() >= self.prune_at {
+            self.bodies.retain(|body| body.strong_count() > 0);
+            self.prune_at = (2 * self.bodies.len()).max(PRUNE_MIN);
+        }
+        self.bodies.push(body);
+    }
 }
 
 /// Nothing was handed out that has not been taken.
@@ -28,7 +48,10 @@ const TAKEN: u64 = 0;
 
 impl Bodies {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { began: Instant::now(), open: Mutex::default() })
+        Arc::new(Self {
+            began: Instant::now(),
+            open: Mutex::new(Open { bodies: Vec::new(), prune_at: PRUNE_MIN }),
+        })
     }
 
     /// Milliseconds of the connection's life, from 1 on.
@@ -52,7 +75,7 @@ impl Bodies {
         let now = self.now();
         let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         let mut stalled = false;
-        self.open.lock().retain(|handed| {
+        self.open.lock().bodies.retain(|handed| {
             let Some(handed) = handed.upgrade() else { return false };
             let since = handed.load(Ordering::Relaxed);
             stalled |= since != TAKEN && now.saturating_sub(since) > patience;
@@ -118,13 +141,13 @@ mod tests {
         assert!(!bodies.stalled(Duration::from_millis(1)), "it is the node's turn");
         drop(body);
         assert!(!bodies.stalled(Duration::ZERO));
-        assert!(bodies.open.lock().is_empty(), "forgotten");
+        assert!(bodies.open.lock().bodies.is_empty(), "forgotten");
     }
 
     #[test]
     fn empty_bodies_are_not_watched() {
         let bodies = Bodies::new();
         drop(bodies.watch(Body::new(Full::<Bytes>::default())));
-        assert!(bodies.open.lock().is_empty());
+        assert!(bodies.open.lock().bodies.is_empty());
     }
 }

@@ -3,11 +3,13 @@
 //! Not here: the arithmetic (`packager::audience`).
 #![allow(clippy::disallowed_methods, reason = "driver: reads the clock")]
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use headwater_media::{MediaKind, StreamName};
 
 use super::path::Query;
+use super::start::plays;
 use crate::packager::snapshot::Snapshot;
 use crate::packager::{Packager, Rendition, StreamRenditions, taken_micros};
 
@@ -19,7 +21,10 @@ pub(super) fn note(
     query: &Query,
     snapshot: &Snapshot,
 ) {
-    let pictures = || stream.list().iter().any(|other| other.kind() == MediaKind::Video);
+    let pictures = || {
+        let video = |one: &Arc<Rendition>| one.kind() == MediaKind::Video && plays(stream, one);
+        stream.list().iter().any(video)
+    };
     if rendition.kind() == MediaKind::Video || !pictures() {
         stream.note_taken(Instant::now(), taken_micros(snapshot, query.msn, query.part));
     }

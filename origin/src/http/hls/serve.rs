@@ -341,7 +341,9 @@ impl HlsService {
             .playlist(flavour, reply::accepted(headers), reports)
             .ok_or_else(|| unanswered(Unanswered::TimedOut))?;
         audience::note(stream, rendition, query, version.snapshot());
-        let target = version.snapshot().target_duration_s;
+        let snapshot = version.snapshot();
+        // What ends a stream must not be kept under the numbers of the next one.
+        let target = snapshot.target_duration_s.filter(|_| !snapshot.ended);
         let shared = query.msn.and(target).map(|target| target.saturating_mul(6));
         Ok(reply::playlist(text, encoding, shared))
     }
@@ -400,7 +402,7 @@ fn settled(list: &[Arc<Rendition>], wanted: &[AudioCodec], stream: &StreamRendit
 /// Whether a rendition goes on as long as its stream does. One whose track the publisher that
 /// returned does not bring has stopped for good: a player that begins with it never plays, and one
 /// that plays it waits for ever.
-fn goes_on(stream: &StreamRenditions, rendition: &Rendition) -> bool {
+pub(super) fn goes_on(stream: &StreamRenditions, rendition: &Rendition) -> bool {
     let broadcast = stream.broadcast();
     broadcast.state() == BroadcastState::Ended || broadcast.track(rendition.name()).is_some()
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use headwater_media::MediaKind;
 
+use super::serve::goes_on;
 use super::wait::{Look, Waiting, pause, until};
 use crate::packager::{Rendition, StreamRenditions};
 
@@ -19,11 +20,16 @@ const AUDIO_AFTER_VIDEO: Duration = Duration::from_millis(250);
 /// A player that asked for the multivariant playlist asks for the others within this time.
 const START: Duration = Duration::from_secs(1);
 
-/// The rendition by which players place their start: the video, where there is one.
+/// Whether players can follow a rendition: HLS carries it, and its publisher still brings it.
+pub(super) fn plays(stream: &StreamRenditions, rendition: &Rendition) -> bool {
+    rendition.version().snapshot().unsupported.is_none() && goes_on(stream, rendition)
+}
+
+/// The rendition by which players place their start: the video, where there is one to play.
 fn leader(stream: &StreamRenditions) -> Option<Arc<Rendition>> {
     let list = stream.list();
-    let video = list.iter().find(|rendition| rendition.kind() == MediaKind::Video);
-    video.or(list.first()).cloned()
+    let video = |one: &&Arc<Rendition>| one.kind() == MediaKind::Video && plays(stream, one);
+    list.iter().find(video).or(list.first()).cloned()
 }
 
 /// Whether the leading rendition has a whole segment, or never will: players do not begin without

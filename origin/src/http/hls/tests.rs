@@ -469,6 +469,11 @@ async fn a_codec_that_hls_cannot_carry_is_left_out_and_named_if_nothing_remains(
     server.settle().await;
     let text = server.get("/hls/a/index.m3u8").await.text().to_owned();
     assert!(text.contains("-/audio/index.m3u8") && !text.contains("-/video/"), "{text}");
+    // Who can follow nothing but the sound is counted by it.
+    let followed = server.get("/hls/a/-/audio/index.m3u8?_HLS_msn=0&_HLS_part=0").await;
+    assert_eq!(followed.status, 200);
+    let name = headwater_media::StreamName::parse("a").unwrap();
+    assert_eq!(crate::http::hls::viewers(server.service.packager(), &name), 1);
 }
 
 #[derive(Default)]

@@ -21,7 +21,10 @@ async fn the_end_of_the_broadcast_answers_all_who_wait_and_is_seen_for_a_while()
     let part = server.begin("/hls/a/-/video/3.2.m4s").await;
     server.broadcast.set_state(BroadcastState::Ended);
     rig.finish();
-    assert!(waiting.await.unwrap().text().ends_with("#EXT-X-ENDLIST\n"));
+    let ended = waiting.await.unwrap();
+    assert!(ended.text().ends_with("#EXT-X-ENDLIST\n"));
+    let kept = ended.header(CACHE_CONTROL);
+    assert!(!kept.contains("s-maxage"), "{kept}: the next broadcast has these numbers");
     assert_eq!(part.await.unwrap().status, 404);
     assert_eq!(server.get("/hls/a/-/video/3.m4s").await.status, 200);
     let gone = async {
