@@ -3,6 +3,7 @@
 //! Not here: what is sent, and how it is gathered (`egress`).
 #![allow(clippy::disallowed_methods, reason = "driver: owns the socket")]
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -15,15 +16,17 @@ use crate::egress::{Run, Runs};
 use crate::metrics;
 use crate::stats::DropReason;
 
-/// Runs that wait while the socket's buffer is full, about 4 MB of the largest; then the oldest
-/// media is worth nothing and is dropped.
-const WAITING_MAX: usize = 64;
+/// Bytes that wait while the socket's buffer is full, half a second of a gigabit a second; beyond,
+/// the oldest media is worth nothing and is dropped.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// A worker's UDP socket.
 pub(crate) struct Batch {
     socket: Rc<UdpSocket>,
     state: UdpSocketState,
     dual_stack: bool,
+    /// The path refuses segmentation: every datagram is a run of its own from now on.
+    gso_fails: Cell<bool>,
     sent: metrics::Sent,
 }
 
@@ -40,7 +43,9 @@ impl Batch {
             }
         }
         let dual_stack = socket.local_addr()?.is_ipv6();
-        Ok(Self { socket, state, dual_stack, sent: metrics::Sent::new() })
+        told_of_buffer(&socket, &state, buffer_bytes);
+        let (gso_fails, sent) = (Cell::new(false), metrics::Sent::new());
+        Ok(Self { socket, state, dual_stack, gso_fails, sent })
     }
 
     /// Datagrams that the kernel takes in one call.
@@ -66,12 +71,15 @@ impl Batch {
                     bytes += run.bytes().len() as u64;
                 }
             }
-            if let Some(done) = runs.udp.pop_front() {
+            if let Some(done) = runs.pop_udp() {
                 runs.recycle(done);
             }
         }
-        while runs.udp.len() > WAITING_MAX
-            && let Some(oldest) = runs.udp.pop_front()
+        if self.gso_fails.get() {
+            runs.set_segments_max(1);
+        }
+        while runs.waiting_bytes() > WAITING_BYTES_MAX
+            && let Some(oldest) = runs.pop_udp()
         {
             metrics::dropped(DropReason::SocketFull, oldest.count as u64);
             runs.recycle(oldest);
@@ -108,9 +116,27 @@ impl Batch {
                 for contents in run.datagrams() {
                     send(&Transmit { segment_size: None, ..transmit(contents) })?;
                 }
+                tracing::warn!(%error, "the network takes no UDP segmentation: sending costs more");
+                self.gso_fails.set(true);
                 Ok(())
             }
             result => result,
         }
+    }
+}
+
+/// Says once when the kernel grants less of a send buffer than was asked for.
+fn told_of_buffer(socket: &UdpSocket, state: &UdpSocketState, asked: usize) {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    match state.send_buffer_size(socket.into()) {
+        Ok(granted) if granted < asked => TOLD.call_once(|| {
+            tracing::warn!(
+                granted,
+                asked,
+                "the system limits UDP send buffers: with many viewers raise net.core.wmem_max \
+                 and net.core.rmem_max"
+            );
+        }),
+        _ => {}
     }
 }

@@ -83,7 +83,7 @@ impl Fanout {
             let types = PayloadTypes { first: 96, resent: Some(97) };
             let mut budget = i64::MAX;
             stream.send(&mut out, &frame, types, self.now, self.now, &mut budget);
-            while let Some(run) = self.runs.udp.pop_front() {
+            while let Some(run) = self.runs.pop_udp() {
                 bytes += run.bytes().len();
                 self.runs.recycle(run);
             }

@@ -53,6 +53,9 @@ pub(crate) struct Keyframes {
     last_request: Option<Instant>,
     /// Tracks that have sent something.
     seen: Tracks,
+    /// Tracks that have sent something since the last request: a browser short of bandwidth stops
+    /// its largest layer, which then answers nothing.
+    active: Tracks,
     /// Tracks whose keyframe has not come since the last request.
     pending: Tracks,
     /// The last keyframe that came without a request.
@@ -69,6 +72,7 @@ impl Keyframes {
             spacing,
             last_request: None,
             seen: Tracks::default(),
+            active: Tracks::default(),
             pending: Tracks::default(),
             last_own: None,
             wished: false,
@@ -86,17 +90,24 @@ impl Keyframes {
         self.lost = self.lost.with(track);
     }
 
+    /// A frame of a track came, of whatever kind.
+    pub(crate) fn came(&mut self, track: usize) {
+        self.active = self.active.with(track);
+    }
+
     /// A track's keyframe came.
     pub(crate) fn arrived(&mut self, track: usize, now: Instant) {
         if self.seen.has(track) && !self.pending.has(track) {
             self.last_own = Some(now);
         }
         self.seen = self.seen.with(track);
+        self.came(track);
         // An encoder begins with a keyframe: as good as one that was asked for.
         self.last_request.get_or_insert(now);
         self.pending = self.pending.without(track);
         self.lost = self.lost.without(track);
-        self.wished = false;
+        // A wish is for some track: it is met when none is awaited any more.
+        self.wished &= self.pending.any();
     }
 
     /// When a request will be due if nothing else happens.
@@ -124,7 +135,9 @@ impl Keyframes {
         }
         self.last_request = Some(now);
         // One of them at least is asked, though nothing has come yet.
-        self.pending = if self.seen.any() { self.seen } else { Tracks::of(0) };
+        let silent = !self.seen.any();
+        self.pending = if silent { Tracks::of(0) } else { Tracks(self.seen.0 & self.active.0) };
+        self.active = Tracks::default();
         self.wished = false;
         self.lost = Tracks::default();
         true
@@ -219,6 +232,23 @@ mod tests {
             }
         }
         assert_eq!(asked, [0, 2_000, 4_000, 6_000]);
+    }
+
+    #[test]
+    fn a_layer_that_has_stopped_is_not_waited_for() {
+        let (mut k, start) = keyframes();
+        (0..2).for_each(|layer| k.arrived(layer, start));
+        let mut asked = Vec::new();
+        for ms in 1..8_500 {
+            let now = start + ms * MS;
+            k.came(1);
+            if k.poll(now) {
+                asked.push(ms);
+                k.arrived(1, now);
+            }
+        }
+        // The second layer was still there when it was first asked.
+        assert_eq!(asked, [2_000, 3_000, 5_000, 7_000]);
     }
 
     #[test]

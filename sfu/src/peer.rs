@@ -49,6 +49,10 @@ impl Now {
     }
 }
 
+/// A viewer whose reports do not come for so long is looked for where ICE says: reports on sound
+/// alone come every 2.5 to 7.5 s.
+const REPORTS_AWAITED: Duration = Duration::from_secs(10);
+
 /// First bytes of SRTP and SRTCP packets (RFC 7983 §7).
 const SRTP_FIRST_BYTES: std::ops::RangeInclusive<u8> = 128..=191;
 /// First bytes of STUN messages.
@@ -92,8 +96,13 @@ pub(crate) struct Peer {
     rtc: Rtc,
     crypto: Arc<CryptoProvider>,
     role: Role,
-    /// The way to the peer that ICE has chosen: over TCP or not, and its address.
+    /// The way to the peer: over TCP or not, and its address. It is the one that ICE has chosen;
+    /// a viewer is followed to wherever its reports come from, which ICE may learn of later.
     path: Option<(bool, SocketAddr)>,
+    /// When a viewer's report last came.
+    reported: Option<Instant>,
+    /// What is being received is the peer's beyond doubt: it was decrypted.
+    proved: bool,
     counters: Arc<SessionCounters>,
     offer: Offer,
     etag: String,
@@ -143,6 +152,8 @@ impl Peer {
             crypto: Arc::clone(&engine.crypto),
             role,
             path: None,
+            reported: None,
+            proved: false,
             counters,
             offer,
             etag: String::new(),
@@ -241,7 +252,8 @@ impl Peer {
         Ok(Some(sdp::answer_fragment(&answer)))
     }
 
-    /// Takes a datagram from the peer. Wrong ones are ignored.
+    /// Takes a datagram from the peer. Wrong ones are ignored. Says whether it is the peer's
+    /// beyond doubt, being media or a report that was decrypted.
     pub(crate) fn receive(
         &mut self,
         now: Now,
@@ -250,18 +262,34 @@ impl Peer {
         local: SocketAddr,
         data: &[u8],
         out: &mut Out<'_>,
-    ) {
+    ) -> bool {
         let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
-        let Ok(receive) = Receive::new(protocol, source, local, data) else { return };
+        let Ok(receive) = Receive::new(protocol, source, local, data) else { return false };
         self.counters.packets_in.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes_in.fetch_add(data.len() as u64, Ordering::Relaxed);
         self.last_heard = now.instant;
+        self.proved = false;
         self.input(Input::Receive(now.instant, receive), now, out);
+        let way = (tcp, source);
+        if self.proved && self.is_viewer() && self.state == State::Connected {
+            self.path = Some(way);
+            self.reported = Some(now.instant);
+        }
         let check = data.first().is_some_and(|first| STUN_FIRST_BYTES.contains(first));
-        if check && self.path.is_some_and(|path| path != (tcp, source)) {
+        if check && self.path.is_some_and(|path| path != way) && !self.is_followed(now) {
             self.look_for_path(now, out);
         }
         self.pump(now, out);
+        self.proved
+    }
+
+    fn is_viewer(&self) -> bool {
+        matches!(self.role, Role::Viewer(_))
+    }
+
+    /// Whether a viewer's reports tell where it is.
+    fn is_followed(&self, now: Now) -> bool {
+        self.reported.is_some_and(|at| now.instant < at + REPORTS_AWAITED)
     }
 
     /// After a check from another address than the one in use: has ICE chosen another way?
@@ -269,6 +297,7 @@ impl Peer {
         if let Role::Viewer(viewer) = &mut self.role
             && viewer.probe_path(&mut self.rtc, now)
         {
+            self.reported = None;
             self.input(Input::Timeout(now.instant), now, out);
         }
     }
@@ -361,6 +390,8 @@ impl Peer {
     }
 
     fn drain(&mut self, now: Now, out: &mut Out<'_>) {
+        // Keys of another peer, whose handshake ended with its session, are nobody's.
+        drop(keys::take());
         let mut verdict = Ok(());
         loop {
             match self.rtc.poll_output() {
@@ -398,10 +429,10 @@ impl Peer {
         let first = transmit.contents.first().copied().unwrap_or_default();
         let way = (transmit.proto != Protocol::Udp, transmit.destination);
         // Checks are answered whence they came; all else takes the way that ICE has chosen.
-        if !STUN_FIRST_BYTES.contains(&first) {
+        if !STUN_FIRST_BYTES.contains(&first) && self.reported.is_none() {
             self.path = Some(way);
         }
-        if matches!(self.role, Role::Viewer(_)) && SRTP_FIRST_BYTES.contains(&first) {
+        if self.is_viewer() && SRTP_FIRST_BYTES.contains(&first) {
             return;
         }
         self.counters.packets_out.fetch_add(1, Ordering::Relaxed);
@@ -441,6 +472,11 @@ impl Peer {
             }
             _ => {}
         }
+        self.proved |= match &event {
+            Event::RawPacket(packet) => matches!(**packet, RawPacket::RtcpRx(_)),
+            Event::MediaData(_) | Event::SenderFeedback(_) => true,
+            _ => false,
+        };
         match &mut self.role {
             Role::Publisher(publisher) => {
                 publisher.event(&mut self.rtc, event, &self.counters, now)

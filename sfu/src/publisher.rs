@@ -147,6 +147,7 @@ impl Publisher {
         contiguous: bool,
         now: Now,
     ) {
+        self.keyframes.came(track);
         if keyframe {
             self.keyframes.arrived(track, now.instant);
         } else if !contiguous {

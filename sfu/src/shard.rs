@@ -44,9 +44,6 @@ const TIMER_STEP: Duration = Duration::from_micros(200);
 /// for other sessions come from there: a source address is easily forged.
 const ADDRESS_HELD: Duration = Duration::from_secs(5);
 
-/// First bytes of SRTP and SRTCP packets (RFC 7983 §7).
-const SRTP_FIRST_BYTES: std::ops::RangeInclusive<u8> = 128..=191;
-
 /// A peer's place in its shard.
 pub(crate) type Key = u64;
 
@@ -80,7 +77,7 @@ pub(crate) struct Accepted {
 struct Route {
     key: Key,
     local: Option<IpAddr>,
-    /// When media or reports of that session last came this way.
+    /// When media or reports that were that session's beyond doubt last came this way.
     heard: Option<Instant>,
 }
 
@@ -419,14 +416,7 @@ impl Shard {
         local: IpAddr,
         data: &[u8],
     ) -> bool {
-        let route = self.routes.get_mut(&(tcp, source));
-        let media = data.first().is_some_and(|first| SRTP_FIRST_BYTES.contains(first));
-        let known = route.map(|route| {
-            if media {
-                route.heard = Some(now.instant);
-            }
-            route.key
-        });
+        let known = self.routes.get(&(tcp, source)).map(|route| route.key);
         let key = match binding_ufrag(data) {
             Some(ufrag) => self.ufrags.get(ufrag).copied(),
             None => known,
@@ -445,10 +435,17 @@ impl Shard {
             return false;
         }
         let candidate = self.candidate_for(local, source);
-        self.with(key, now, Some(local), |peer, out| {
-            peer.receive(now, tcp, source, candidate, data, out);
+        let proved = self.with(key, now, Some(local), |peer, out| {
+            peer.receive(now, tcp, source, candidate, data, out)
         });
-        self.routes.contains_key(&(tcp, source))
+        let route = self.routes.get_mut(&(tcp, source));
+        let known = route.is_some();
+        if proved == Some(true)
+            && let Some(route) = route.filter(|route| route.key == key)
+        {
+            route.heard = Some(now.instant);
+        }
+        known
     }
 
     /// The candidate that stands for the local address a datagram came to: behind a one-to-one
@@ -459,12 +456,17 @@ impl Shard {
         exact.or_else(family).copied().unwrap_or(SocketAddr::new(local, 0))
     }
 
-    /// Does everything that is due.
-    pub(crate) fn run_timers(&mut self, now: Now) {
+    /// Does what is due, for so many peers at most; says whether more are due.
+    pub(crate) fn run_timers(&mut self, now: Now, peers_max: usize) -> bool {
+        let mut peers = 0;
         while let Some(Reverse((at, key))) = self.timers.peek().copied() {
             if at > now.instant {
-                break;
+                return false;
             }
+            if peers == peers_max {
+                return true;
+            }
+            peers += 1;
             self.timers.pop();
             let Some(slot) = self.slots.get_mut(&key) else { continue };
             if slot.scheduled != Some(at) {
@@ -477,6 +479,7 @@ impl Shard {
                 self.with(key, now, None, |peer, out| peer.timeout(now, out));
             }
         }
+        false
     }
 
     /// When [`Self::run_timers`] is to be called.

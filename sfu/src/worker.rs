@@ -207,7 +207,11 @@ async fn serve(setup: Setup) -> io::Result<()> {
     }
     let mut receiver = Receiver::new(Rc::clone(&socket))?;
     loop {
-        context.shard.borrow_mut().run_timers(now());
+        // One moment for all, so that nobody is due twice.
+        let due = now();
+        while context.shard.borrow_mut().run_timers(due, VIEWERS_A_TURN) {
+            context.depart();
+        }
         context.depart();
         let deadline = context.shard.borrow().deadline();
         let sleep = async {
@@ -304,9 +308,14 @@ impl Receiver {
             let data = buffer.get(..meta.len).unwrap_or_default();
             for datagram in data.chunks(meta.stride.max(1)) {
                 packets += 1;
-                // What a TCP peer may not send in a frame is no more welcome here.
+                // What a TCP peer may not send in a frame is no more welcome here, and nobody can
+                // be answered at port 0.
                 if datagram.len() > context.config.tcp_frame_bytes_max {
                     shard.strays.too_long += 1;
+                    continue;
+                }
+                if meta.addr.port() == 0 {
+                    shard.strays.unknown_address += 1;
                     continue;
                 }
                 shard.datagram(now, false, unmapped(meta.addr), unmap(local), datagram);

@@ -164,6 +164,22 @@ async fn a_check_with_a_forged_address_does_not_take_the_address_from_its_sessio
 }
 
 #[tokio::test]
+async fn an_address_taken_before_media_came_goes_back_to_its_session() {
+    let server = sfu(|_| {});
+    let mut publisher = Publisher::start(&server, 1).await;
+    let (_session, check, to) = stranger(&server).await;
+    publisher.client.forge(&check, to).await;
+    let end = Instant::now() + PATIENCE;
+    let mut came = 0;
+    while came < 10 {
+        assert!(Instant::now() < end, "{came} frames came");
+        publisher.keyframe().await;
+        publisher.client.step(Duration::from_millis(20)).await;
+        came += publisher.frames();
+    }
+}
+
+#[tokio::test]
 async fn a_dual_stack_socket_answers_from_the_address_that_was_asked() {
     let server = sfu(|config| {
         config.listen = "[::]:0".parse().unwrap();

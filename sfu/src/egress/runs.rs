@@ -63,6 +63,8 @@ impl Run {
 pub(crate) struct Runs {
     pub(crate) udp: VecDeque<Run>,
     pub(crate) tcp: VecDeque<Run>,
+    /// Bytes in `udp`.
+    waiting_bytes: usize,
     spare: Vec<Vec<u8>>,
     segments_max: usize,
 }
@@ -71,7 +73,7 @@ impl Default for Runs {
     /// No runs; one datagram a run until more are allowed.
     fn default() -> Self {
         let (udp, tcp) = Default::default();
-        Self { udp, tcp, spare: Vec::new(), segments_max: 1 }
+        Self { udp, tcp, waiting_bytes: 0, spare: Vec::new(), segments_max: 1 }
     }
 }
 
@@ -99,6 +101,21 @@ impl Runs {
         run.filled += size;
         run.count += 1;
         run.closed = size < run.segment;
+        if !path.tcp {
+            self.waiting_bytes += size;
+        }
+    }
+
+    /// Takes the oldest run that is to leave by UDP.
+    pub(crate) fn pop_udp(&mut self) -> Option<Run> {
+        let run = self.udp.pop_front()?;
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(run.filled);
+        Some(run)
+    }
+
+    /// Bytes that wait to leave by UDP.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
     }
 
     /// Appends a finished datagram.
@@ -162,6 +179,18 @@ mod tests {
         assert!(std::panic::catch_unwind(panics).is_err());
         runs.push(path(1), &[2; 10]);
         assert_eq!(runs.udp[0].bytes(), [[1; 10], [2; 10]].concat());
+    }
+
+    #[test]
+    fn what_waits_is_counted_in_bytes() {
+        let mut runs = limited(2);
+        (0..3).for_each(|_| runs.push(path(1), &[1; 10]));
+        runs.push(Path { tcp: true, ..path(2) }, &[1; 10]);
+        assert_eq!(runs.waiting_bytes(), 30);
+        assert_eq!(runs.pop_udp().map(|run| run.count), Some(2));
+        assert_eq!(runs.waiting_bytes(), 10);
+        runs.pop_udp();
+        assert_eq!((runs.pop_udp().is_none(), runs.waiting_bytes()), (true, 0));
     }
 
     #[test]

@@ -100,9 +100,13 @@ impl Sealer {
             }
         };
         debug_assert!(sealed.is_ok(), "a packet cannot be sealed: {sealed:?}");
+        // The cipher copies before it seals: nothing may leave in the clear.
+        if sealed.is_err() {
+            packet.fill(0);
+        }
     }
 
-    /// Seals a compound RTCP packet; gives the datagram.
+    /// Seals a compound RTCP packet; gives the datagram, which is empty if that cannot be done.
     pub(crate) fn rtcp(&mut self, plain: &[u8]) -> Vec<u8> {
         let Some((clear, rest)) = plain.split_first_chunk::<RTCP_CLEAR>() else {
             return Vec::new();
@@ -132,10 +136,13 @@ impl Sealer {
                 body.extend_from_slice(tag.get(..Aes128CmSha1_80::HMAC_TAG_LEN).unwrap_or(&tag));
                 sealed.append(&mut body);
                 debug_assert!(result.is_ok(), "a report cannot be sealed: {result:?}");
-                return sealed;
+                return if result.is_ok() { sealed } else { Vec::new() };
             }
         };
         debug_assert!(result.is_ok(), "a report cannot be sealed: {result:?}");
+        if result.is_err() {
+            return Vec::new();
+        }
         sealed.append(&mut body);
         sealed.extend_from_slice(&trailer);
         sealed
