@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_media::SessionId;
+use headwater_media::{SessionId, StreamName};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
 
@@ -102,7 +102,8 @@ impl Sfu {
         self.workers.iter().map(|worker| worker.address).collect()
     }
 
-    /// Answers a publisher's offer (WHIP). Frames go to `sink`, from a worker's thread.
+    /// Answers the offer of a publisher of `stream` (WHIP). Frames go to `sink`, from a worker's
+    /// thread.
     ///
     /// # Errors
     /// The offer cannot be used, or a limit is reached.
@@ -110,9 +111,10 @@ impl Sfu {
         &self,
         offer: &str,
         session: SessionId,
+        stream: &StreamName,
         sink: Box<dyn PublisherSink>,
     ) -> Result<Answer, SfuError> {
-        let worker = self.shared.least_loaded();
+        let worker = self.shared.home(stream);
         let offer = offer.to_owned();
         let make = |reply| Command::Publish { offer, session, sink, reply };
         self.ask(worker, make).await?.map(Answer::from)

@@ -4,10 +4,11 @@
 //! Not here: the sessions themselves (`shard`).
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use headwater_media::SessionId;
+use headwater_media::{SessionId, StreamName};
 
 use crate::error::SfuError;
 use crate::stats::{SessionCounters, SessionKind, SessionStats};
@@ -28,6 +29,11 @@ pub(crate) struct Shared {
     loads: Vec<AtomicUsize>,
     list: Mutex<HashMap<SessionId, Listed>>,
 }
+
+/// By how many sessions, and by what share of the least loaded worker's, a stream's own worker may
+/// be ahead and still get the stream's next publisher.
+const HOME_AHEAD: usize = 16;
+const HOME_AHEAD_SHARE: usize = 4;
 
 /// Counts up unless `limit` is reached.
 fn take(counter: &AtomicUsize, limit: usize) -> bool {
@@ -56,6 +62,19 @@ impl Shared {
     pub(crate) fn least_loaded(&self) -> usize {
         let loads = self.loads.iter().enumerate();
         loads.min_by_key(|(_, load)| load.load(Ordering::Relaxed)).map_or(0, |(at, _)| at)
+    }
+
+    /// The worker for a publisher of the stream: always the same one unless it is far ahead of the
+    /// others, so that a publisher who returns finds the memory that it left there.
+    pub(crate) fn home(&self, stream: &StreamName) -> usize {
+        let least = self.least_loaded();
+        let load = |at: usize| self.loads.get(at).map_or(0, |load| load.load(Ordering::Relaxed));
+        let mut hasher = DefaultHasher::new();
+        stream.hash(&mut hasher);
+        let workers = u64::try_from(self.loads.len().max(1)).unwrap_or(1);
+        let home = usize::try_from(hasher.finish() % workers).unwrap_or(least);
+        let room = load(least) + HOME_AHEAD + load(least) / HOME_AHEAD_SHARE;
+        if load(home) <= room { home } else { least }
     }
 
     /// Reserves room for a session on a worker, half open.
@@ -127,6 +146,22 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_streams_publishers_share_a_worker_until_it_is_far_ahead() {
+        let shared = Shared::new(4, 1_000, 1_000);
+        let stream = StreamName::parse("auction/lot-7").unwrap();
+        let home = shared.home(&stream);
+        for _ in 0..HOME_AHEAD {
+            shared.reserve(home).unwrap();
+            assert_eq!(shared.home(&stream), home);
+        }
+        shared.reserve(home).unwrap();
+        assert_ne!(shared.home(&stream), home);
+        let other = |n: u32| shared.home(&StreamName::parse(&format!("lot-{n}")).unwrap());
+        let used: std::collections::HashSet<_> = (0..100).map(other).collect();
+        assert!(used.len() >= 3, "streams are spread: {used:?}");
+    }
 
     #[test]
     fn limits_are_kept_and_given_back() {

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use client::{Client, PATIENCE, session, sfu};
+use client::{Client, PATIENCE, session, sfu, stream};
 use headwater_sfu::{CloseReason, IncomingFrame, PublisherSink, Sfu, SinkClosed};
 use str0m::change::SdpAnswer;
 use str0m::format::Codec;
@@ -52,7 +52,8 @@ impl Publisher {
         let (mids, offer, pending) = client.offer(&[(MediaKind::Video, Direction::SendOnly)]);
         let (sender, heard) = channel();
         let sink = Box::new(Sink(sender));
-        let answer = server.publish(&offer.to_sdp_string(), session(n), sink).await.unwrap();
+        let answer =
+            server.publish(&offer.to_sdp_string(), session(n), &stream(), sink).await.unwrap();
         client.answer(pending, &answer.sdp);
         client.run_until("connected", |c| c.rtc.is_connected()).await;
         let taken = client.rtc.media(mids[0]).unwrap().remote_pts().to_vec();
@@ -128,7 +129,8 @@ async fn stranger(server: &Sfu) -> (Rtc, Vec<u8>, SocketAddr) {
     api.add_media(MediaKind::Video, Direction::SendOnly, None, None, None);
     let (offer, pending) = api.apply().unwrap();
     let sink = Box::new(Sink(channel().0));
-    let answer = server.publish(&offer.to_sdp_string(), session(99), sink).await.unwrap();
+    let answer =
+        server.publish(&offer.to_sdp_string(), session(99), &stream(), sink).await.unwrap();
     let answer = SdpAnswer::from_sdp_string(&answer.sdp).unwrap();
     rtc.sdp_api().accept_answer(pending, answer).unwrap();
     let end = Instant::now() + PATIENCE;
@@ -211,7 +213,7 @@ async fn an_offer_of_profiles_that_nobody_takes_is_not_acceptable() {
     let mut text = only.collect::<Vec<_>>().join("\r\n");
     text += "\r\na=rtpmap:96 H264/90000\r\n\
              a=fmtp:96 packetization-mode=1;profile-level-id=f4001f\r\n";
-    let refused = server.publish(&text, session(1), Box::new(Sink(channel().0))).await;
+    let refused = server.publish(&text, session(1), &stream(), Box::new(Sink(channel().0))).await;
     let refused = refused.map(|answer| answer.sdp);
     assert!(
         matches!(&refused, Err(headwater_sfu::SfuError::NotAcceptable(why)) if why.contains("H.264")),

@@ -12,7 +12,7 @@ mod client;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use client::{Client, PATIENCE, session, sfu};
+use client::{Client, PATIENCE, session, sfu, stream};
 use headwater_media::MediaKind as Kind;
 use headwater_sfu::{
     CloseReason, IncomingCodec, IncomingFrame, PatchOutcome, PublisherSink, SfuError, SinkClosed,
@@ -90,7 +90,8 @@ impl Publishing {
         let mut client = Client::new(config).await;
         let (mids, offer, pending) = client.offer(&AV);
         let (sink, heard) = sink();
-        let answer = server.publish(&offer.to_sdp_string(), session(n), sink).await.unwrap();
+        let answer =
+            server.publish(&offer.to_sdp_string(), session(n), &stream(), sink).await.unwrap();
         assert!(answer.sdp.contains("a=ice-lite") && answer.sdp.contains("a=recvonly"));
         client.answer(pending, &answer.sdp);
         client.run_until("connected", |c| c.rtc.is_connected()).await;
@@ -207,7 +208,7 @@ async fn ice_restarts_by_patch_and_a_stale_tag_is_refused() {
     let (_, offer, pending) = client.offer(&AV);
     let (sink, heard) = sink();
     let offer = offer.to_sdp_string();
-    let answer = server.publish(&offer, session(1), sink).await.unwrap();
+    let answer = server.publish(&offer, session(1), &stream(), sink).await.unwrap();
     client.answer(pending, &answer.sdp);
     client.run_until("connected", |c| c.rtc.is_connected()).await;
 
@@ -261,11 +262,11 @@ async fn a_session_that_never_connects_times_out_and_counts_against_the_limit() 
     let (_, offer, _) = client.offer(&AV);
     let offer = offer.to_sdp_string();
     let (first, heard) = sink();
-    let answer = server.publish(&offer, session(1), first).await.unwrap();
-    let same = server.publish(&offer, session(1), sink().0).await;
+    let answer = server.publish(&offer, session(1), &stream(), first).await.unwrap();
+    let same = server.publish(&offer, session(1), &stream(), sink().0).await;
     assert!(matches!(same, Err(SfuError::SessionExists)));
-    server.publish(&offer, session(2), sink().0).await.unwrap();
-    let third = server.publish(&offer, session(3), sink().0).await;
+    server.publish(&offer, session(2), &stream(), sink().0).await.unwrap();
+    let third = server.publish(&offer, session(3), &stream(), sink().0).await;
     assert!(matches!(third, Err(SfuError::LimitReached { limit: 2, .. })));
     let reason = tokio::time::timeout(PATIENCE, answer.closed).await.unwrap().unwrap();
     assert_eq!(reason, CloseReason::HandshakeTimeout);
@@ -275,7 +276,7 @@ async fn a_session_that_never_connects_times_out_and_counts_against_the_limit() 
         assert!(Instant::now() < end);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    server.publish(&offer, session(3), sink().0).await.unwrap();
+    server.publish(&offer, session(3), &stream(), sink().0).await.unwrap();
 }
 
 #[tokio::test]
@@ -334,11 +335,11 @@ async fn garbage_makes_no_state_and_disturbs_nobody() {
 #[tokio::test]
 async fn offers_that_cannot_be_used_are_refused() {
     let server = sfu(|_| {});
-    let bad = server.publish("v=0\r\nnonsense", session(1), sink().0).await;
+    let bad = server.publish("v=0\r\nnonsense", session(1), &stream(), sink().0).await;
     assert!(matches!(bad, Err(SfuError::MalformedSdp(_))));
     let mut client = Client::new(RtcConfig::new()).await;
     let (_, offer, _) = client.offer(&[(MediaKind::Video, Direction::RecvOnly)]);
-    let none = server.publish(&offer.to_sdp_string(), session(1), sink().0).await;
+    let none = server.publish(&offer.to_sdp_string(), session(1), &stream(), sink().0).await;
     assert!(matches!(none, Err(SfuError::NotAcceptable(_))));
     assert!(server.stats().is_empty());
 }
@@ -357,7 +358,7 @@ async fn simulcast_layers_arrive_by_their_rids() {
     let mid = api.add_media(MediaKind::Video, direction, None, None, Some(layers));
     let (offer, pending) = api.apply().unwrap();
     let (sink, heard) = sink();
-    let answer = server.publish(&offer.to_sdp_string(), session(1), sink).await.unwrap();
+    let answer = server.publish(&offer.to_sdp_string(), session(1), &stream(), sink).await.unwrap();
     assert!(answer.sdp.contains("a=simulcast:recv"), "{}", answer.sdp);
     client.answer(pending, &answer.sdp);
     client.run_until("connected", |c| c.rtc.is_connected()).await;
@@ -431,7 +432,7 @@ async fn mangled_offers_are_refused_and_never_harm_the_worker() {
         }
         let id = headwater_media::SessionId::from_random(u128::from(n).to_be_bytes());
         let text = mangled.join("\r\n") + "\r\n";
-        match server.publish(&text, id, sink().0).await {
+        match server.publish(&text, id, &stream(), sink().0).await {
             Ok(_) => assert!(server.close(id, CloseReason::Requested).await),
             Err(SfuError::MalformedSdp(_) | SfuError::NotAcceptable(_)) => refused += 1,
             Err(other) => panic!("{other}\n{text}"),
@@ -439,5 +440,5 @@ async fn mangled_offers_are_refused_and_never_harm_the_worker() {
     }
     assert!((50..400).contains(&refused), "{refused} refused");
     assert!(server.stats().is_empty());
-    server.publish(&good, session(1), sink().0).await.unwrap();
+    server.publish(&good, session(1), &stream(), sink().0).await.unwrap();
 }

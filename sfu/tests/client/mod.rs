@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use headwater_media::SessionId;
+use headwater_media::{SessionId, StreamName};
 use headwater_sfu::{Sfu, SfuConfig};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::media::{Direction, MediaKind, Mid};
@@ -26,6 +26,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn session(n: u8) -> SessionId {
     SessionId::from_random([n; 16])
+}
+
+/// The name under which the publishers of the tests come.
+pub(crate) fn stream() -> StreamName {
+    StreamName::parse("cam").unwrap()
 }
 
 /// An SFU on loopback with one worker.

@@ -38,7 +38,8 @@ pub(super) async fn publish(
     let sink = WhipSink::new(app.clock);
     // Only an offer that can be answered takes the stream: under the policy "replace" a broken
     // one must not end the publisher that is there.
-    let answer = sfu.publish(offer, id, Box::new(sink.clone())).await.map_err(problem_of)?;
+    let answer =
+        sfu.publish(offer, id, stream, Box::new(sink.clone())).await.map_err(problem_of)?;
     for warning in &answer.warnings {
         tracing::warn!(%stream, session = %id, "{warning}");
     }
