@@ -1,0 +1,8 @@
+//! Who is in the cluster, who owns which stream, and under which epoch: decided by Raft.
+//!
+//! Not here: media, and how it moves between nodes (`headwater-relay`); what a node does with the
+//! directory (`headwater`).
+
+pub mod command;
+pub mod id;
+pub mod raft;
