@@ -156,10 +156,10 @@ macro_rules! as_text {
             use serde::{Deserialize as _, Deserializer, Serializer};
 
             pub(crate) fn serialize<S: Serializer>(
-                value: &$type,
+                value: &impl std::borrow::Borrow<$type>,
                 serializer: S,
             ) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(value)
+                serializer.collect_str(value.borrow())
             }
 
             pub(crate) fn deserialize<'de, D: Deserializer<'de>>(

@@ -6,3 +6,5 @@
 pub mod command;
 pub mod id;
 pub mod raft;
+pub mod state;
+pub mod view;
