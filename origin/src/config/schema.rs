@@ -292,6 +292,10 @@ section! {
         http_header_timeout: Duration = secs(10), in (ms(100), secs(300));
         /// How long a client may take nothing of an answer; then its connection is closed.
         http_write_timeout: Duration = secs(30), in (secs(1), secs(3_600));
+        /// How long an HTTP/2 connection may stay open without a request under way. Shorter gives
+        /// its place back sooner; longer spares players a new connection. HTTP/1.1 connections
+        /// wait for `http_header_timeout`.
+        http_idle_timeout: Duration = secs(60), in (ms(100), secs(3_600));
         /// How long a client may take to send a request's body (SDP).
         http_body_timeout: Duration = secs(10), in (ms(100), secs(300));
         /// Conversions of a stream's audio (AAC to Opus or the other way) at a time; each takes

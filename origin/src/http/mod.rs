@@ -7,6 +7,8 @@ mod body;
 mod direct;
 pub mod health;
 pub mod hls;
+mod idle;
+mod library;
 mod names;
 pub mod problem;
 mod refusal;

@@ -1,22 +1,19 @@
 //! The HTTP listener: connections in, requests to the service, bounded in number and in time.
 //! A driver file.
 //!
-//! Not here: what a request gets (`routes`), how requests for media are read (`direct`).
+//! Not here: what a request gets (`routes`), how requests for media are read (`direct`), the other
+//! requests' connections (`library`).
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,14 +22,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::direct::{self, Closing, Ended, Terms, Why};
 use super::hls::Reply;
-use super::refusal::{self, Worded};
-use super::stall::Bodies;
+use super::{library, refusal};
 
 /// Streams of one HTTP/2 connection at a time. A player uses about ten; a shared proxy opens
 /// further connections.
 const H2_STREAMS_MAX: u32 = 256;
 /// Bytes of a request's header. Enough for long tokens and cookies of other services on the host.
-const HEADER_BYTES_MAX: u32 = 32 << 10;
+pub(super) const HEADER_BYTES_MAX: u32 = 32 << 10;
 /// How often an idle HTTP/2 connection is pinged, and how long an answer may take.
 const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -56,6 +52,8 @@ pub struct HttpOptions {
     pub header_timeout: Duration,
     /// How long a client may take nothing of an answer (`[limits] http_write_timeout`).
     pub write_timeout: Duration,
+    /// How long an HTTP/2 connection may be without a request (`[limits] http_idle_timeout`).
+    pub idle_timeout: Duration,
 }
 
 /// The client's address, as an extension of every request.
@@ -120,7 +118,6 @@ impl HttpServer {
         force: CancellationToken,
     ) {
         let permits = Arc::new(Semaphore::new(self.options.connections));
-        let graceful = GracefulShutdown::new();
         let closing = Arc::new(Closing::default());
         let mut tasks = JoinSet::new();
         let builder = Arc::new(self.builder());
@@ -152,16 +149,16 @@ impl HttpServer {
                 service: Arc::clone(&service),
                 closing: Arc::clone(&closing),
                 peer,
-                header_timeout: self.options.header_timeout,
-                write_timeout: self.options.write_timeout,
+                options: self.options,
                 _permit: permit,
             };
-            tasks.spawn(connection.serve(stream, graceful.watcher()));
+            tasks.spawn(connection.serve(stream));
         }
         drop(self.listener);
         closing.begin();
+        let ended = async { while tasks.join_next().await.is_some() {} };
         tokio::select! {
-            () = graceful.shutdown() => {}
+            () = ended => {}
             () = force.cancelled() => {}
         }
         // Whatever has not ended is dropped where it stands.
@@ -200,17 +197,16 @@ struct Connection<S> {
     service: Arc<S>,
     closing: Arc<Closing>,
     peer: SocketAddr,
-    header_timeout: Duration,
-    write_timeout: Duration,
+    options: HttpOptions,
     _permit: OwnedSemaphorePermit,
 }
 
 impl<S: Service> Connection<S> {
     /// Serves a connection to its end: by the direct path until something comes that is not
     /// plain, and by the library from there on.
-    async fn serve(self, stream: TcpStream, watcher: Watcher) {
-        let peer = self.peer;
-        let unread = SockRef::from(&stream).set_tcp_user_timeout(Some(self.write_timeout));
+    async fn serve(self, stream: TcpStream) {
+        let (peer, options) = (self.peer, self.options);
+        let unread = SockRef::from(&stream).set_tcp_user_timeout(Some(options.write_timeout));
         if let Err(error) = stream.set_nodelay(true).and(unread) {
             tracing::debug!(%error, "cannot set TCP_NODELAY or TCP_USER_TIMEOUT");
         }
@@ -219,14 +215,22 @@ impl<S: Service> Connection<S> {
         let _count = CountDown(open);
         let terms = Terms {
             service: &*self.service,
-            header_timeout: self.header_timeout,
-            write_timeout: self.write_timeout,
+            header_timeout: options.header_timeout,
+            write_timeout: options.write_timeout,
             closing: &self.closing,
         };
         let ended = direct::serve(stream, peer, terms).await;
         let why = match ended {
             // The library's state is some KiB, which most connections do without.
-            Ended::Library(stream, unread) => Box::pin(self.library(stream, unread, watcher)).await,
+            Ended::Library(stream, unread) => {
+                let terms = library::Terms {
+                    builder: &self.builder,
+                    service: &self.service,
+                    options,
+                    closing: &self.closing,
+                };
+                Box::pin(library::serve(stream, unread, peer, terms)).await
+            }
             Ended::Closed(why) => why,
         };
         match why {
@@ -241,51 +245,11 @@ impl<S: Service> Connection<S> {
                 metrics::counter!("headwater_http_write_timeouts_total").increment(1);
                 tracing::debug!(%peer, "an answer was not taken in time");
             }
+            Why::Idle => {
+                metrics::counter!("headwater_http_idle_timeouts_total").increment(1);
+                tracing::debug!(%peer, "no request for too long");
+            }
             Why::Failed(error) => tracing::debug!(%peer, %error, "HTTP connection failed"),
-        }
-    }
-
-    async fn library(self, stream: TcpStream, unread: Bytes, watcher: Watcher) -> Why {
-        let (peer, service) = (self.peer, self.service);
-        // The builder's own time-out begins once it knows the protocol; until the first request
-        // this one guards.
-        let asked = Arc::new(AtomicBool::new(false));
-        let first = Arc::clone(&asked);
-        let bodies = Bodies::new();
-        let answers = Arc::clone(&bodies);
-        let handler = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            first.store(true, Ordering::Relaxed);
-            request.extensions_mut().insert(Peer(peer));
-            let (service, answers) = (Arc::clone(&service), Arc::clone(&answers));
-            async move {
-                let answer = service.call(request).await;
-                Ok::<_, Infallible>(answer.map(|body| answers.watch(body)))
-            }
-        });
-        let socket = Worded::new(TokioIo::new(stream), unread, HEADER_BYTES_MAX);
-        let connection = self.builder.serve_connection(socket, handler).into_owned();
-        let mut connection = std::pin::pin!(watcher.watch(connection));
-        let mut look = tokio::time::interval(self.write_timeout);
-        look.tick().await;
-        let first = tokio::time::sleep(self.header_timeout);
-        let mut first = std::pin::pin!(first);
-        let mut silent = true;
-        loop {
-            tokio::select! {
-                ended = &mut connection => match ended {
-                    Ok(()) => return Why::Wanted,
-                    Err(error) => return Why::Failed(std::io::Error::other(error)),
-                },
-                () = &mut first, if silent => {
-                    silent = false;
-                    if !asked.load(Ordering::Relaxed) {
-                        return Why::Silent { first: true };
-                    }
-                }
-                _ = look.tick() => if bodies.stalled(self.write_timeout) {
-                    return Why::Stalled;
-                }
-            }
         }
     }
 }

@@ -5,7 +5,7 @@
 use metrics::{KeyName, Recorder, Unit};
 
 /// Name and meaning, by name.
-const HELP: [(&str, &str); 67] = [
+const HELP: [(&str, &str); 68] = [
     ("headwater_audio_bridge_errors_total", "Packets of sound that could not be transcoded."),
     ("headwater_audio_bridges", "Audio transcodes that run now."),
     ("headwater_audio_bridges_refused_total", "Audio transcodes refused by a limit."),
@@ -24,6 +24,7 @@ const HELP: [(&str, &str); 67] = [
         "headwater_http_header_timeouts_total",
         "Connections closed for headers that came too slowly.",
     ),
+    ("headwater_http_idle_timeouts_total", "HTTP/2 connections closed for having no request."),
     ("headwater_http_malformed_total", "Requests that are not HTTP, or whose header is too large."),
     ("headwater_http_write_timeouts_total", "Connections closed for answers not taken."),
     ("headwater_ingest_dropped_total", "Frames of publishers that were dropped, by reason."),

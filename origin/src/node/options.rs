@@ -31,6 +31,7 @@ pub(super) fn http(values: &RawConfig) -> HttpOptions {
         connections: count(values.limits.http_connections),
         header_timeout: values.limits.http_header_timeout,
         write_timeout: values.limits.http_write_timeout,
+        idle_timeout: values.limits.http_idle_timeout,
     }
 }
 

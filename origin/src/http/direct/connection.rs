@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "driver: reads the clock")]
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -14,10 +14,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::Request;
+use socket2::SockRef;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::head::{self, HEAD_BYTES_MAX, Read};
 use super::outgoing::Outgoing;
@@ -40,10 +41,15 @@ pub(in crate::http) struct Closing {
 }
 
 impl Closing {
-    /// From now on no connection begins with a further request.
+    /// From now on no connection waits for a further request.
     pub(in crate::http) fn begin(&self) {
         self.now.store(true, Ordering::Release);
         self.wake.cancel();
+    }
+
+    /// Waits for that.
+    pub(in crate::http) fn begun(&self) -> WaitForCancellationFuture<'_> {
+        self.wake.cancelled()
     }
 
     fn is_now(&self) -> bool {
@@ -84,6 +90,8 @@ pub(in crate::http) enum Why {
     },
     /// An answer was not taken in time.
     Stalled,
+    /// It was open for too long without a request (HTTP/2).
+    Idle,
     /// The socket failed.
     Failed(io::Error),
 }
@@ -100,7 +108,7 @@ pub(in crate::http) async fn serve<S: Service>(
     peer: SocketAddr,
     terms: Terms<'_, S>,
 ) -> Ended {
-    let mut wake = pin!(terms.closing.wake.cancelled());
+    let mut wake = pin!(terms.closing.begun());
     std::future::poll_fn(|context| Poll::Ready(wake.as_mut().poll(context).is_ready())).await;
     let timer = pin!(tokio::time::sleep(terms.header_timeout));
     let mut connection = Connection { stream, unread: Vec::new(), timer, terms, asked: false };
@@ -159,7 +167,7 @@ impl<S: Service> Connection<'_, S> {
         self.asked = true;
         let Some(reply) = self.answer(&request, peer).await else { return Ok(Round::Over) };
         drop(request);
-        let close = close || self.terms.closing.is_now();
+        let close = close || (self.terms.closing.is_now() && !self.has_more()?);
         self.send(&reply, close).await?;
         if close {
             return Ok(Round::Over);
@@ -168,13 +176,14 @@ impl<S: Service> Connection<'_, S> {
         Ok(Round::Answered)
     }
 
-    /// Reads more of a head; false when there is none to come.
+    /// Reads more of a head; false when there is none to come. A request that came before it was
+    /// time to close is still read.
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, Why>> {
-        if self.unread.is_empty() && self.terms.closing.is_now() {
-            return Poll::Ready(Ok(false));
-        }
         if let Poll::Ready(read) = self.poll_read(context) {
             return Poll::Ready(Ok(read? > 0));
+        }
+        if self.unread.is_empty() && self.terms.closing.is_now() {
+            return Poll::Ready(Ok(self.has_more()?));
         }
         ready!(self.timer.as_mut().poll(context));
         Poll::Ready(Err(Why::Silent { first: !self.asked }))
@@ -187,6 +196,20 @@ impl<S: Service> Connection<'_, S> {
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut room))?;
         self.unread.extend_from_slice(room.filled());
         Poll::Ready(Ok(room.filled().len()))
+    }
+
+    /// Whether something has come that is not yet answered. Asks the system itself: the runtime
+    /// may not have heard of it yet.
+    fn has_more(&mut self) -> io::Result<bool> {
+        if self.unread.is_empty() {
+            let mut room = [0; READ_BYTES];
+            match (&*SockRef::from(&self.stream)).read(&mut room) {
+                Ok(count) => self.unread.extend(room.iter().take(count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(!self.unread.is_empty())
     }
 
     /// Waits for the answer; none when the client goes before it is there.

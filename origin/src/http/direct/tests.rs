@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -22,7 +25,7 @@ use crate::http::server::{HttpOptions, HttpServer, Service};
 const PATIENCE: Duration = Duration::from_secs(10);
 const BIG_BYTES: usize = 16 << 20;
 
-/// Answers `/hls/wait` when told, `/hls/big` with much, and the rest under `/hls/` with its path.
+/// Answers `/hls/wait` and `/wait` when told, `/hls/big` with much, and the rest under `/hls/` with its path.
 struct Echo {
     open: watch::Sender<bool>,
     waiting: AtomicUsize,
@@ -36,6 +39,14 @@ impl Drop for Place<'_> {
     }
 }
 
+impl Echo {
+    async fn wait(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _place = Place(&self.waiting);
+        let _ = self.open.subscribe().wait_for(|open| *open).await;
+    }
+}
+
 impl Service for Echo {
     fn takes(&self, path: &str) -> bool {
         path.starts_with("/hls/")
@@ -45,9 +56,7 @@ impl Service for Echo {
         let path = request.uri().path();
         let mut body = Bytes::copy_from_slice(path.as_bytes());
         if path == "/hls/wait" {
-            self.waiting.fetch_add(1, Ordering::SeqCst);
-            let _place = Place(&self.waiting);
-            let _ = self.open.subscribe().wait_for(|open| *open).await;
+            self.wait().await;
         } else if path == "/hls/big" {
             body = vec![b'a'; BIG_BYTES].into();
         }
@@ -55,7 +64,11 @@ impl Service for Echo {
     }
 
     async fn call(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        Response::new(Body::from(format!("library {}", request.uri().path())))
+        let path = request.uri().path();
+        if path == "/wait" {
+            self.wait().await;
+        }
+        Response::new(Body::from(format!("library {path}")))
     }
 }
 
@@ -70,7 +83,9 @@ struct Running {
 impl Running {
     fn start(header_timeout: Duration, write_timeout: Duration) -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let options = HttpOptions { listen, connections: 10, header_timeout, write_timeout };
+        let idle_timeout = header_timeout;
+        let options =
+            HttpOptions { listen, connections: 10, header_timeout, write_timeout, idle_timeout };
         let server = HttpServer::bind(options).unwrap();
         let address = server.address().unwrap();
         let echo = Arc::new(Echo { open: watch::channel(false).0, waiting: AtomicUsize::new(0) });
@@ -150,7 +165,8 @@ async fn a_head_that_comes_byte_by_byte_is_read_and_what_was_read_reaches_the_li
 #[tokio::test]
 async fn an_answer_says_when_it_is_the_last() {
     let running = Running::patient();
-    let said = "GET /hls/1 HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned() + &get("/hls/2");
+    let said =
+        "GET /hls/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned() + &get("/hls/2");
     let text = String::from_utf8(read_all(&mut running.client(&said).await).await).unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
     assert!(text.contains("\r\nconnection: close\r\n") && text.contains("\r\ndate: "), "{text}");
@@ -232,6 +248,74 @@ async fn a_drain_closes_who_is_idle_answers_who_waits_and_ends() {
     running.echo.open.send_replace(true);
     let text = String::from_utf8(read_all(&mut waits).await).unwrap();
     assert!(text.contains("\r\nconnection: close\r\n"), "{text}");
+    tokio::time::timeout(PATIENCE, running.server).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn requests_that_came_before_a_drain_are_answered_by_either_path() {
+    for (said, end) in [
+        (get("/hls/1"), "\r\n\r\n/hls/1"),
+        (get("/other"), "library /other"),
+        (get("/hls/1") + &get("/hls/2"), "\r\n\r\n/hls/2"),
+        (get("/hls/1") + &get("/other"), "library /other"),
+    ] {
+        let running = Running::patient();
+        let mut asked = running.client(&get("/hls/0")).await;
+        read_to(&mut asked, "\r\n\r\n/hls/0").await;
+        assert_eq!(asked.try_write(said.as_bytes()).unwrap(), said.len());
+        running.drain.cancel();
+        let text = String::from_utf8(read_all(&mut asked).await).unwrap();
+        assert!(text.ends_with(end), "{said:?}: {text}");
+        tokio::time::timeout(PATIENCE, running.server).await.expect("it ends").unwrap();
+    }
+}
+
+/// An HTTP/2 connection, and what its end is.
+async fn http2_client(
+    running: &Running,
+) -> (http2::SendRequest<Empty<Bytes>>, tokio::task::JoinHandle<hyper::Result<()>>) {
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let (client, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    (client, tokio::spawn(connection))
+}
+
+async fn ask(client: &mut http2::SendRequest<Empty<Bytes>>, path: &str) -> hyper::Result<Bytes> {
+    let request = Request::get(format!("http://a{path}")).body(Empty::new()).unwrap();
+    Ok(client.send_request(request).await?.into_body().collect().await?.to_bytes())
+}
+
+#[tokio::test]
+async fn an_http2_connection_without_requests_is_ended_in_time_and_one_that_waits_is_not() {
+    let limit = Duration::from_millis(200);
+    let running = Running::start(limit, PATIENCE * 2);
+    let (mut waits, waits_end) = http2_client(&running).await;
+    let waiting = tokio::spawn(async move { ask(&mut waits, "/wait").await });
+    running.until_waiting(1).await;
+    let begun = Instant::now();
+    let (mut idle, idle_end) = http2_client(&running).await;
+    for _ in 0..2 {
+        assert_eq!(ask(&mut idle, "/other").await.unwrap(), "library /other");
+    }
+    // A goodbye, not a break.
+    tokio::time::timeout(PATIENCE, idle_end).await.expect("it is ended").unwrap().unwrap();
+    assert!(begun.elapsed() >= limit, "{:?}", begun.elapsed());
+    assert!(!waits_end.is_finished());
+    running.echo.open.send_replace(true);
+    assert_eq!(waiting.await.unwrap().unwrap(), "library /wait");
+    tokio::time::timeout(PATIENCE, waits_end).await.expect("it is ended").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_drain_answers_the_requests_of_an_http2_connection_and_ends_it() {
+    let running = Running::patient();
+    let (mut client, end) = http2_client(&running).await;
+    let waiting = tokio::spawn(async move { ask(&mut client, "/wait").await });
+    running.until_waiting(1).await;
+    running.drain.cancel();
+    running.echo.open.send_replace(true);
+    assert_eq!(waiting.await.unwrap().unwrap(), "library /wait");
+    tokio::time::timeout(PATIENCE, end).await.expect("it ends").unwrap().unwrap();
     tokio::time::timeout(PATIENCE, running.server).await.expect("it ends").unwrap();
 }
 
