@@ -3,15 +3,15 @@
 //! Not here: whether they exist.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use headwater_media::{SessionId, StreamName};
-use http::header::{AUTHORIZATION, HOST};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Request, StatusCode, Uri, Version};
 
 use super::Problem;
 use crate::auth::Nearness;
@@ -41,6 +41,43 @@ pub(super) fn nearness(headers: &HeaderMap, uri: &Uri) -> Nearness {
         _ => Nearness::Direct,
     }
 }
+
+/// Checks that a request names one host: just one in HTTP/1.1, at most one elsewhere (RFC 9112
+/// §3.2). What another server on the way makes of such a request is not what this one would.
+pub(super) fn host<B>(request: &Request<B>) -> Result<(), Problem> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let detail = match (hosts.next(), hosts.next()) {
+        (None, _) if request.version() == Version::HTTP_11 => "HTTP/1.1 needs a header Host",
+        (Some(_), Some(_)) => "send one header Host, not several",
+        (Some(value), None) if !value.to_str().is_ok_and(is_host) => {
+            "the header Host must be a name or an address, with or without a port"
+        }
+        _ => return Ok(()),
+    };
+    let problem = Problem::new(StatusCode::BAD_REQUEST, "invalid-host", "Invalid host", detail);
+    Err(match request.version() {
+        Version::HTTP_2 => problem,
+        _ => problem.with_header(CONNECTION, HeaderValue::from_static("close")),
+    })
+}
+
+/// Whether a text has the form `uri-host [":" port]` (RFC 9110 §7.2), which may be empty.
+pub(super) fn is_host(text: &str) -> bool {
+    let (known, port) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((literal, port))) => (literal.parse::<Ipv6Addr>().is_ok(), port),
+        Some(None) => return false,
+        None => {
+            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let of_name = |byte: u8| byte.is_ascii_alphanumeric() || NAME_MARKS.contains(&byte);
+            (name.bytes().all(of_name), port)
+        }
+    };
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    known && (port.is_empty() || port.strip_prefix(':').is_some_and(digits))
+}
+
+/// What names of hosts have besides letters and digits (RFC 3986 §3.2.2).
+const NAME_MARKS: &[u8] = b"-._~%!$&'()*+,;=";
 
 /// Headers by which proxies say for whom they speak.
 const FORWARDED: [&str; 6] =
@@ -135,7 +172,6 @@ pub(super) fn percent_decoded(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Request;
 
     fn parts(uri: &str, authorization: Option<&str>) -> Parts {
         let mut request = Request::builder().uri(uri);
@@ -179,6 +215,36 @@ mod tests {
         assert_eq!(of("/", "x-forwarded-for", "10.0.0.1"), Nearness::Proxied);
         assert_eq!(of("/", "forwarded", "for=10.0.0.1"), Nearness::Proxied);
         assert_eq!(of("/", "via", "1.1 example.org"), Nearness::Proxied);
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
+        for host in ["", "a", "a.example:80", "127.0.0.1", "[::1]", "[::1]:80", "a_b-c:", "%41"] {
+            assert!(is_host(host), "{host}");
+        }
+        for host in ["a b", "a/b", "u@a", "a:b", "a:1:2", "[::1", "[::1]80", "[x]", "::1", "\u{e4}"]
+        {
+            assert!(!is_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn http_1_1_has_one_host_and_other_versions_one_at_most() {
+        let of = |version, hosts: &[&'static str]| {
+            let mut request = Request::builder().version(version);
+            for value in hosts {
+                request = request.header(HOST, *value);
+            }
+            host(&request.body(()).unwrap()).is_ok()
+        };
+        let (one, two) = (&["a"][..], &["a", "a"][..]);
+        for (version, none_will_do) in
+            [(Version::HTTP_10, true), (Version::HTTP_11, false), (Version::HTTP_2, true)]
+        {
+            assert_eq!(of(version, &[]), none_will_do, "{version:?}");
+            assert!(of(version, one) && !of(version, two), "{version:?}");
+            assert!(!of(version, &["a b"]), "{version:?}");
+        }
     }
 
     #[test]

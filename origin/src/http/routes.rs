@@ -63,7 +63,10 @@ impl Service for Routes {
     }
 
     async fn call(self: Arc<Self>, request: Request<Incoming>) -> Response {
-        let mut response = self.route(request).await;
+        let mut response = match names::host(&request) {
+            Ok(()) => self.route(request).await,
+            Err(problem) => problem.into_response(),
+        };
         response.headers_mut().insert(SERVER, SERVER_VALUE);
         response
     }

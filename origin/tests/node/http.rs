@@ -277,6 +277,32 @@ async fn what_is_not_http_gets_a_problem_that_names_the_server() {
 }
 
 #[tokio::test]
+async fn a_request_without_one_host_gets_a_problem_and_the_end_of_its_connection() {
+    let node = Running::start("host", |_| {}).await;
+    for path in ["/healthz", "/hls/a/index.m3u8"] {
+        for hosts in ["", "Host: a\r\nHost: a\r\n", "Host: a b\r\n", "Host: u@a\r\n"] {
+            let mut stream = TcpStream::connect(node.http).await.unwrap();
+            let said = format!("GET {path} HTTP/1.1\r\n{hosts}\r\n");
+            stream.write_all(said.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+            assert!(read.is_ok(), "the connection stays open");
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{said:?}: {answer}");
+            assert!(answer.contains("\"type\":\"invalid-host\""), "{said:?}: {answer}");
+            assert!(answer.contains("\r\nserver: headwater/"), "{said:?}: {answer}");
+        }
+    }
+    // HTTP/1.0 knows no Host.
+    let mut stream = TcpStream::connect(node.http).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.0 200 "), "{answer:?}");
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_drain_ends_within_its_time_whatever_clients_do() {
     let node = Running::start("drain", |raw| {
         raw.general.drain_timeout = Duration::from_millis(500);

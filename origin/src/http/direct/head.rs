@@ -7,10 +7,12 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Request, StatusCode, Uri};
+
+use crate::http::names::is_host;
 
 /// Fields of a plain request; browsers send about fifteen.
 const FIELDS_MAX: usize = 48;
@@ -37,7 +39,8 @@ pub(super) enum Read {
 }
 
 /// Reads a head. Plain is a request by HTTP/1.1 for a path that `takes` says yes to, by a method
-/// that has no body, with nothing in it that changes the connection but `Connection: close`.
+/// that has no body, to one host, with nothing in it that changes the connection but
+/// `Connection: close`.
 pub(super) fn read(unread: Bytes, takes: impl Fn(&str) -> bool) -> Read {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut head = httparse::Request::new(&mut []);
@@ -67,6 +70,7 @@ fn plain(
         _ => return None,
     };
     let mut close = false;
+    let mut hosts = 0_u8;
     let mut fields = HeaderMap::with_capacity(head.headers.len());
     for field in head.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
@@ -74,10 +78,16 @@ fn plain(
         let value = HeaderValue::from_maybe_shared(text.slice_ref(field.value)).ok()?;
         if name == CONNECTION {
             close |= closes(&value)?;
+        } else if name == HOST {
+            hosts = hosts.checked_add(1).filter(|_| value.to_str().is_ok_and(is_host))?;
         } else if [CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, EXPECT].contains(&name) {
             return None;
         }
         fields.try_append(name, value).ok()?;
+    }
+    // The library's side says what is wrong with another number (RFC 9112 §3.2).
+    if hosts != 1 {
+        return None;
     }
     let mut request = Request::new(());
     *request.method_mut() = method;
@@ -153,7 +163,8 @@ mod tests {
         for (option, expected) in
             [("close", true), ("keep-alive", false), ("Keep-Alive, Close", true)]
         {
-            let text = format!("HEAD /hls/a HTTP/1.1\r\nConnection: {option}\r\n\r\n");
+            let text =
+                format!("HEAD /hls/a HTTP/1.1\r\nHost: [::1]:80\r\nConnection: {option}\r\n\r\n");
             let Read::Plain { close, .. } = of(&text) else { panic!("{option}") };
             assert_eq!(close, expected, "{option}");
         }
@@ -176,18 +187,22 @@ mod tests {
         for text in [
             "nonsense\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            "GET /hls/a HTTP/1.0\r\n\r\n",
-            "GET /api HTTP/1.1\r\n\r\n",
-            "GET http://a/hls/a HTTP/1.1\r\n\r\n",
-            "POST /hls/a HTTP/1.1\r\n\r\n",
-            "GET /hls/a HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
-            "GET /hls/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "GET /hls/a HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n",
-            "GET /hls/a HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
-            "GET /hls/a HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
-            "GET /hls/a HTTP/1.1\r\nHo st: a\r\n\r\n",
+            "GET /hls/a HTTP/1.0\r\nHost: a\r\n\r\n",
+            "GET /api HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://a/hls/a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST /hls/a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /hls/a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+            "GET /hls/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET /hls/a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n",
+            "GET /hls/a HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\n\r\n",
+            "GET /hls/a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+            "GET /hls/a HTTP/1.1\r\nHost: a\r\nHo st: a\r\n\r\n",
             "GET /hls/a HTTP/1.1\r\n folded\r\n\r\n",
-            &format!("GET /hls/a HTTP/1.1\r\n{many}\r\n"),
+            &format!("GET /hls/a HTTP/1.1\r\nHost: a\r\n{many}\r\n"),
+            "GET /hls/a HTTP/1.1\r\n\r\n",
+            "GET /hls/a HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
+            "GET /hls/a HTTP/1.1\r\nHost: a@b\r\n\r\n",
+            "GET /hls/a HTTP/1.1\r\nHost: a, b\r\n\r\n",
         ] {
             let Read::Other(again) = of(text) else { panic!("{text:?}") };
             assert_eq!(again, text.as_bytes());
