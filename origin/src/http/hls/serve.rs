@@ -85,6 +85,15 @@ const BLOCKED_TARGETS: u32 = 3;
 /// What is assumed while the target duration is not known, in seconds.
 const TARGET_GUESS_S: u32 = 2;
 
+/// What of a request its answer depends on, besides the target.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    /// The answer's body is wanted, not its head alone: whoever asks may be a player.
+    body: bool,
+}
+
 /// Serves `/hls/`. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct HlsService {
@@ -127,12 +136,13 @@ impl HlsService {
         let (uri, headers) = (request.uri(), request.headers());
         let reply = match *request.method() {
             Method::OPTIONS => reply::preflight(),
-            Method::GET => self.get(target, uri, headers, peer).await,
+            Method::GET => self.get(target, Asked { uri, headers, body: true }, peer).await,
             Method::HEAD => {
                 // Ranges are for GET alone (RFC 9110, 14.2).
                 let mut headers = headers.clone();
                 headers.remove(RANGE);
-                reply::without_body(self.get(target, uri, &headers, peer).await)
+                let asked = Asked { uri, headers: &headers, body: false };
+                reply::without_body(self.get(target, asked, peer).await)
             }
             _ => Failure::new(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -149,10 +159,10 @@ impl HlsService {
     async fn get(
         &self,
         target: Result<Target, PathError>,
-        uri: &Uri,
-        headers: &HeaderMap,
+        asked: Asked<'_>,
         peer: IpAddr,
     ) -> Reply {
+        let Asked { uri, headers, .. } = asked;
         let answer = async {
             let target = target.map_err(bad_path)?;
             let query = Query::parse(uri.query().unwrap_or(""));
@@ -161,7 +171,7 @@ impl HlsService {
             let nearness = names::nearness(headers, uri);
             self.allow(Caller { peer, token, nearness }, &target.stream)?;
             let query = query.map_err(|why| bad_request("invalid-directive", why))?;
-            self.answer(&target, &query, headers).await
+            self.answer(&target, &query, asked).await
         };
         answer.await.unwrap_or_else(Failure::into_reply)
     }
@@ -180,8 +190,9 @@ impl HlsService {
         &self,
         target: &Target,
         query: &Query,
-        headers: &HeaderMap,
+        asked: Asked<'_>,
     ) -> Result<Reply, Failure> {
+        let headers = asked.headers;
         let stream = self.packager.get(&target.stream).ok_or_else(|| stream_not_found(target))?;
         match &target.resource {
             Resource::Multivariant => self.multivariant(&stream, headers).await,
@@ -190,7 +201,7 @@ impl HlsService {
                 if query.msn.is_none() {
                     start::after_video(&self.waiting, &stream, &rendition).await;
                 }
-                self.playlist(&stream, &rendition, query, headers).await
+                self.playlist(&stream, &rendition, query, asked).await
             }
             Resource::Init { rendition, version } => {
                 let rendition = existing(&stream, rendition)?;
@@ -308,7 +319,7 @@ impl HlsService {
         stream: &StreamRenditions,
         rendition: &Rendition,
         query: &Query,
-        headers: &HeaderMap,
+        asked: Asked<'_>,
     ) -> Result<Reply, Failure> {
         if query.part.is_some() && query.msn.is_none() {
             let why = "_HLS_part needs _HLS_msn: give the number of the part's segment too";
@@ -338,9 +349,11 @@ impl HlsService {
         let flavour = if query.skip { Flavour::Delta } else { Flavour::Full };
         let reports = || stream.reports_without(rendition.name());
         let (text, encoding) = version
-            .playlist(flavour, reply::accepted(headers), reports)
+            .playlist(flavour, reply::accepted(asked.headers), reports)
             .ok_or_else(|| unanswered(Unanswered::TimedOut))?;
-        audience::note(stream, rendition, query, version.snapshot());
+        if asked.body {
+            audience::note(stream, rendition, query, version.snapshot());
+        }
         let snapshot = version.snapshot();
         // What ends a stream must not be kept under the numbers of the next one.
         let target = snapshot.target_duration_s.filter(|_| !snapshot.ended);

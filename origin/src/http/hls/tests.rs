@@ -476,6 +476,18 @@ async fn a_codec_that_hls_cannot_carry_is_left_out_and_named_if_nothing_remains(
     assert_eq!(crate::http::hls::viewers(server.service.packager(), &name), 1);
 }
 
+#[tokio::test]
+async fn who_asks_for_heads_alone_is_no_viewer() {
+    let (server, _rig) = running().await;
+    let name = headwater_media::StreamName::parse("a").unwrap();
+    let path = "/hls/a/-/video/index.m3u8?_HLS_msn=0&_HLS_part=0";
+    for (method, viewers) in [(Method::HEAD, 0), (Method::GET, 1)] {
+        assert_eq!(server.send(method.clone(), path, &[]).await.status, 200);
+        let counted = crate::http::hls::viewers(server.service.packager(), &name);
+        assert_eq!(counted, viewers, "{method}");
+    }
+}
+
 #[derive(Default)]
 struct Bridge {
     wanted: Mutex<HashSet<AudioCodec>>,
