@@ -71,6 +71,8 @@ pub struct SessionSnapshot {
     pub info: SessionInfo,
     /// When it opened.
     pub since: WallTime,
+    /// Whether it has connected: a WebRTC viewer's session opens before that.
+    pub connected: bool,
     /// Bytes received from the peer.
     pub bytes_in: u64,
     /// Bytes sent to the peer.
@@ -111,21 +113,23 @@ struct Shared {
 #[derive(Default)]
 struct Open {
     sessions: HashMap<SessionId, Entry>,
-    /// Viewers of each stream that has any: asked for once a second by each who watches it.
+    /// Connected viewers of each stream that has any: asked for once a second by each who watches
+    /// it.
     viewers: HashMap<StreamName, usize>,
 }
 
 impl Open {
-    fn insert(&mut self, id: SessionId, entry: Entry) {
-        if entry.info.role == Role::Viewer {
+    fn connect(&mut self, id: SessionId) {
+        let Some(entry) = self.sessions.get_mut(&id) else { return };
+        if !std::mem::replace(&mut entry.connected, true) && entry.info.role == Role::Viewer {
             *self.viewers.entry(entry.info.stream.clone()).or_default() += 1;
         }
-        self.sessions.insert(id, entry);
     }
 
     fn remove(&mut self, id: SessionId) {
         let Some(entry) = self.sessions.remove(&id) else { return };
-        if entry.info.role == Role::Viewer
+        if entry.connected
+            && entry.info.role == Role::Viewer
             && let hash_map::Entry::Occupied(mut count) = self.viewers.entry(entry.info.stream)
         {
             *count.get_mut() -= 1;
@@ -139,6 +143,7 @@ impl Open {
 struct Entry {
     info: SessionInfo,
     since: WallTime,
+    connected: bool,
     counters: Arc<SessionCounters>,
     kicked: CancellationToken,
 }
@@ -150,11 +155,19 @@ impl Sessions {
         Self { shared: Arc::new(Shared { clock, limit, open: Mutex::default() }) }
     }
 
-    /// Lists a session until the handle is dropped.
+    /// Lists a session, which is connected, until the handle is dropped.
     ///
     /// # Errors
     /// The limit is reached.
     pub fn open(&self, info: SessionInfo) -> Result<SessionHandle, OpenError> {
+        self.open_half(info).inspect(SessionHandle::connected)
+    }
+
+    /// The same for a session that has yet to connect: a viewer counts as one from then on.
+    ///
+    /// # Errors
+    /// The limit is reached.
+    pub fn open_half(&self, info: SessionInfo) -> Result<SessionHandle, OpenError> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| OpenError::NoRandomness)?;
         let id = SessionId::from_random(random);
@@ -164,6 +177,7 @@ impl Sessions {
         let entry = Entry {
             info: info.clone(),
             since,
+            connected: false,
             counters: Arc::clone(&counters),
             kicked: kicked.clone(),
         };
@@ -172,7 +186,7 @@ impl Sessions {
             metrics::counter!("headwater_sessions_refused_total", "reason" => "limit").increment(1);
             return Err(OpenError::Full(open.sessions.len()));
         }
-        open.insert(id, entry);
+        open.sessions.insert(id, entry);
         drop(open);
         gauge(&info).increment(1.0);
         Ok(SessionHandle { registry: self.clone(), id, info, counters, kicked })
@@ -195,7 +209,7 @@ impl Sessions {
         open.sessions.get(&id).inspect(|entry| entry.kicked.cancel()).is_some()
     }
 
-    /// How many viewers a stream has now.
+    /// How many connected viewers a stream has now.
     #[must_use]
     pub fn viewers(&self, stream: &StreamName) -> usize {
         self.shared.open.lock().viewers.get(stream).copied().unwrap_or(0)
@@ -209,6 +223,7 @@ impl Entry {
             id,
             info: self.info.clone(),
             since: self.since,
+            connected: self.connected,
             bytes_in: read(&self.counters.bytes_in),
             bytes_out: read(&self.counters.bytes_out),
             frames_in: read(&self.counters.frames_in),
@@ -242,6 +257,11 @@ impl SessionHandle {
     #[must_use]
     pub fn info(&self) -> &SessionInfo {
         &self.info
+    }
+
+    /// It has connected: a viewer counts from now on.
+    pub fn connected(&self) {
+        self.registry.shared.open.lock().connect(self.id);
     }
 
     /// Cancelled when an operator kicks the session.
@@ -298,6 +318,23 @@ mod tests {
         assert_eq!(sessions.viewers(&StreamName::parse("a").unwrap()), 1);
         assert_eq!(sessions.list().iter().map(|s| s.id).collect::<Vec<_>>(), [viewer.id()]);
         assert!(sessions.open(info(Role::Viewer)).is_ok());
+    }
+
+    #[test]
+    fn a_viewer_counts_once_from_its_connection_on() {
+        let sessions = Sessions::new(Clock::start(), 2);
+        let stream = StreamName::parse("a").unwrap();
+        let (half, other) = (info(Role::Viewer), info(Role::Viewer));
+        let (half, other) = (sessions.open_half(half).unwrap(), sessions.open_half(other).unwrap());
+        assert_eq!(sessions.viewers(&stream), 0);
+        half.connected();
+        half.connected();
+        assert_eq!(sessions.viewers(&stream), 1);
+        assert_eq!(sessions.list().iter().filter(|session| session.connected).count(), 1);
+        drop(other);
+        assert_eq!(sessions.viewers(&stream), 1);
+        drop(half);
+        assert_eq!(sessions.viewers(&stream), 0);
     }
 
     #[test]

@@ -149,6 +149,8 @@ impl Attendance {
         let mut publishers = HashMap::new();
         for session in sessions {
             match session.info.role {
+                // One that has not connected yet may never do so.
+                Role::Viewer if !session.connected => {}
                 Role::Viewer => {
                     *viewers.entry(session.info.stream).or_insert(0) += 1;
                 }

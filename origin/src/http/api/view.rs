@@ -50,7 +50,7 @@ pub struct StreamView {
     pub since: String,
     /// Its publisher's session, while it has one.
     pub publisher: Option<SessionView>,
-    /// Sessions that receive it (HLS players are not sessions).
+    /// Connected sessions that receive it (HLS players are not sessions).
     pub viewers: usize,
     /// HLS players that follow it, estimated from the playlists that they took from this node.
     pub hls_viewers: usize,

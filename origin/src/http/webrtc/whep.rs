@@ -1,4 +1,5 @@
-//! `POST /whep/{stream}`: a player's offer becomes a session (draft-ietf-wish-whep).
+//! `POST /whep/{stream}`: a player's offer becomes a session (draft-ietf-wish-whep-04, of whose two
+//! ways the one in which the server accepts the player's offer; it makes none itself).
 //!
 //! Not here: what the sessions of both protocols share (`super`), packets (`headwater-sfu`).
 
@@ -8,8 +9,8 @@ use std::time::Duration;
 
 use axum::response::Response;
 use futures_util::future::{join_all, select_all};
-use headwater_media::{Broadcast, BroadcastState, Codec, MediaKind, SessionId, StreamName, Track};
-use headwater_sfu::{CloseReason, PlayTracks, Sfu};
+use headwater_media::{Broadcast, BroadcastState, Codec, MediaKind, StreamName, Track};
+use headwater_sfu::{CloseReason, PlayTracks, SessionStats, Sfu};
 use http::StatusCode;
 use tokio::sync::oneshot;
 
@@ -26,6 +27,9 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const TRACKS_WAIT: Duration = Duration::from_secs(3);
 /// How often a session's counters are brought up to date.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether a session has connected, from when on it counts as a viewer.
+/// `[limits] webrtc_half_open` of them, 1,000, ask 4,000 times a second.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Answers a player's offer.
 pub(super) async fn play(
@@ -45,7 +49,7 @@ pub(super) async fn play(
         stream: stream.clone(),
         peer: request.peer,
     };
-    let session = app.sessions.open(info).map_err(whip::full)?;
+    let session = app.sessions.open_half(info).map_err(whip::full)?;
     let id = session.id();
     let audio = sound(app, &broadcast).await;
     let tracks = PlayTracks {
@@ -154,7 +158,8 @@ async fn guard(
 ) {
     let id = session.id();
     let kicked = session.kicked();
-    let mut ticks = tokio::time::interval(COUNT_INTERVAL);
+    let mut ticks = tokio::time::interval(CONNECT_INTERVAL);
+    let mut connected = false;
     let reason = loop {
         tokio::select! {
             () = kicked.cancelled() => {
@@ -164,8 +169,15 @@ async fn guard(
                 break Some(CloseReason::Requested);
             }
             reason = &mut closed => break reason.ok(),
-            _ = ticks.tick() => if let Some(sfu) = sfu.upgrade() {
-                count(&sfu, id, &session);
+            _ = ticks.tick() => {
+                let stats = sfu.upgrade().and_then(|sfu| sfu.session(id));
+                if let Some(stats) = stats {
+                    count(&stats, &session);
+                    if stats.connected && !std::mem::replace(&mut connected, true) {
+                        session.connected();
+                        ticks = tokio::time::interval(COUNT_INTERVAL);
+                    }
+                }
             }
         }
     };
@@ -174,8 +186,7 @@ async fn guard(
     tracing::info!(stream = %session.info().stream, session = %id, reason, "WHEP session closed");
 }
 
-fn count(sfu: &Sfu, id: SessionId, session: &SessionHandle) {
-    let Some(stats) = sfu.session(id) else { return };
+fn count(stats: &SessionStats, session: &SessionHandle) {
     let counters = session.counters();
     counters.bytes_in.store(stats.bytes_in, Ordering::Relaxed);
     counters.bytes_out.store(stats.bytes_out, Ordering::Relaxed);
