@@ -53,7 +53,7 @@ async fn endpoints_answer_wrong_requests_as_rfc_9725_says() {
         ("POST", "/whip/a", &[SDP], "", 400, "malformed-sdp"),
         ("POST", "/whip/a", &[SDP], &large, 413, "body-too-large"),
         ("POST", "/whip/a//b", &[SDP], &send, 400, "invalid-stream-name"),
-        ("POST", "/whip/a", &[SDP], &receive, 406, "not-acceptable"),
+        ("POST", "/whip/a", &[SDP], &receive, 422, "not-acceptable"),
         ("POST", "/whep/a", &[SDP], &receive, 404, "stream-not-found"),
         ("POST", "/whep/a?wait=x", &[SDP], &receive, 400, "invalid-query"),
         ("DELETE", &gone, &[], "", 404, "session-not-found"),
@@ -174,11 +174,22 @@ async fn preflights_name_methods_and_headers() {
         ("/whep/a/-/x/sse/active", "GET, DELETE, OPTIONS"),
     ] {
         let answer = node.send(request("OPTIONS", path, &[("Origin", "https://x")], "")).await;
-        assert_eq!(answer.status, 204, "{path}");
+        assert_eq!((answer.status, answer.body.len()), (200, 0), "{path}");
         assert_eq!(answer.header("access-control-allow-methods"), methods, "{path}");
         let headers = answer.header("access-control-allow-headers");
         assert_eq!(headers, "Authorization, Content-Type, If-Match", "{path}");
     }
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_that_has_not_connected_is_a_session_and_no_viewer() {
+    let node = Running::start("whep-half", |_| {}).await;
+    assert_eq!(node.publish("a").await.status, 201);
+    let made = node.send(request("POST", "/whep/a", &[SDP], &offer("recvonly"))).await;
+    assert_eq!(made.status, 201);
+    assert_eq!(node.get("/api/v1/sessions?stream=a").await.json()["total"], 2);
+    assert_eq!(node.get("/api/v1/streams/a").await.json()["viewers"], 0);
     node.stop().await.unwrap();
 }
 

@@ -1,5 +1,6 @@
 //! The server-sent events of a WHEP session (draft-ietf-wish-whep-02, "Server Sent Events
-//! Extension"): whether the stream has a publisher, and how many watch it.
+//! Extension", which later drafts leave to a document of its own): whether the stream has a
+//! publisher, and how many watch it.
 //!
 //! `POST …/sse` with a JSON list of event names answers with the URL of a feed of these events;
 //! `GET …/sse` itself is a feed of all of them, and `DELETE` of a feed's URL ends it.

@@ -288,8 +288,9 @@ fn problem_of(error: SfuError) -> Problem {
         SfuError::MalformedFragment(_) => {
             Problem::new(bad, "malformed-sdp-fragment", "Malformed ICE fragment", detail)
         }
+        // Not 406, which says to a WHEP player that it is answered with an offer to it.
         SfuError::NotAcceptable(_) => Problem::new(
-            StatusCode::NOT_ACCEPTABLE,
+            StatusCode::UNPROCESSABLE_ENTITY,
             "not-acceptable",
             "Nothing in the offer can be served",
             detail,

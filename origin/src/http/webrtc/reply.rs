@@ -34,12 +34,13 @@ pub(super) fn open_to_all_origins(response: &mut Response) {
     );
 }
 
-/// The answer to `OPTIONS`, preflight or not; `accept` says which media type a body must have.
+/// The answer to `OPTIONS`, preflight or not: 200 (RFC 9725 §4.2); `accept` says which media type
+/// a body must have.
 pub(super) fn options(
     methods: &'static str,
     accept: Option<(HeaderName, &'static str)>,
 ) -> Response {
-    let mut response = StatusCode::NO_CONTENT.into_response();
+    let mut response = StatusCode::OK.into_response();
     let headers = response.headers_mut();
     headers.insert(ALLOW, HeaderValue::from_static(methods));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
