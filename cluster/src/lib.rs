@@ -3,8 +3,13 @@
 //! Not here: media, and how it moves between nodes (`headwater-relay`); what a node does with the
 //! directory (`headwater`).
 
+pub mod claim;
 pub mod command;
+pub mod detect;
 pub mod id;
 pub mod raft;
 pub mod state;
+pub mod store;
+#[cfg(test)]
+mod test_folder;
 pub mod view;
