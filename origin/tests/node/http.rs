@@ -43,6 +43,7 @@ async fn errors_are_problems_and_every_answer_names_the_server() {
         ("GET", "/api/v1/sessions?limit=x", 400, "invalid-query"),
         ("GET", "/api/v1/sessions?stream=a//b", 400, "invalid-stream-name"),
         ("DELETE", "/api/v1/sessions/1", 404, "session-not-found"),
+        ("DELETE", "/api/v1/sessions/%ff", 404, "session-not-found"),
         ("DELETE", &format!("/api/v1/sessions/{id}"), 404, "session-not-found"),
     ] {
         let answer = node.send(request(method, path, &[], "")).await;

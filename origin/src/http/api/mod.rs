@@ -129,7 +129,8 @@ async fn kick(
     parts: Parts,
 ) -> Result<StatusCode, Problem> {
     admin(&app, peer, &parts)?;
-    let id = names::session(&names::path(path)?)?;
+    let text = names::path(path).map_err(|_| names::no_such_session())?;
+    let id = names::session(&text)?;
     if !app.sessions.kick(id) {
         return Err(names::no_such_session());
     }

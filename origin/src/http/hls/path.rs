@@ -79,15 +79,17 @@ pub(super) enum PathError {
     Unknown,
 }
 
-/// The longest path worth reading: eight segments of a name, a rendition and a file.
-const PATH_BYTES_MAX: usize = 1_024;
+/// The longest path worth reading: eight segments of a name of 64 characters, a rendition and a
+/// file, all of it escaped.
+const PATH_BYTES_MAX: usize = 2_048;
 
 impl Target {
     /// Reads a path that begins with `/hls/`.
     pub(super) fn parse(path: &str) -> Result<Self, PathError> {
         let rest = path.strip_prefix("/hls/").ok_or(PathError::Unknown)?;
         if rest.len() > PATH_BYTES_MAX {
-            return Err(PathError::Unknown);
+            let why = format!("a path under /hls/ has at most {PATH_BYTES_MAX} characters");
+            return Err(PathError::Name(why));
         }
         // Clients may escape what they need not (RFC 3986 §2.4).
         let rest = &*percent_decoded(rest);
@@ -232,7 +234,11 @@ mod tests {
             assert!(matches!(Target::parse(path), Err(PathError::Name(_))), "{path}");
         }
         let long = format!("/hls/{}/index.m3u8", "a/".repeat(2_000));
-        assert_eq!(Target::parse(&long), Err(PathError::Unknown));
+        assert!(matches!(Target::parse(&long), Err(PathError::Name(_))));
+        let segment = "%61".repeat(64);
+        let longest =
+            format!("/hls/{}/-/video-720p/18446744073709551615.m4s", [&*segment; 8].join("%2f"));
+        assert!(Target::parse(&longest).is_ok(), "{} bytes", longest.len());
     }
 
     #[test]

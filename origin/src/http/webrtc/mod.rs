@@ -18,7 +18,7 @@ use axum::routing::any;
 use axum::{Extension, Router};
 use headwater_media::{SessionId, StreamName};
 use headwater_sfu::{CloseReason, PatchOutcome, Sfu, SfuError};
-use http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 
@@ -232,18 +232,25 @@ impl Request {
     }
 }
 
-/// Checks `Content-Type`, parameters aside.
+/// Checks `Content-Type`, parameters aside, of which there must be one, and that the body is sent
+/// as it is.
 fn media_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Problem> {
-    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = given.split(';').next().unwrap_or("").trim();
-    if essence.eq_ignore_ascii_case(expected) {
+    let mut given = headers.get_all(CONTENT_TYPE).iter();
+    let one = given.next().filter(|_| given.next().is_none());
+    let essence = one.and_then(|value| value.to_str().ok()?.split(';').next()).unwrap_or("");
+    let plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    let detail = if !essence.trim().eq_ignore_ascii_case(expected) {
+        format!("send Content-Type: {expected}")
+    } else if !headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+        "send the body without Content-Encoding".to_owned()
+    } else {
         return Ok(());
-    }
+    };
     Err(Problem::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "unsupported-media-type",
         "Unsupported media type",
-        format!("send Content-Type: {expected}"),
+        detail,
     ))
 }
 
@@ -326,8 +333,6 @@ fn method_label(method: &Method) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use http::header::HeaderValue;
-
     use super::*;
 
     fn tags(value: &str) -> Result<Vec<Option<String>>, u16> {
@@ -360,6 +365,16 @@ mod tests {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(given));
             assert_eq!(media_type(&headers, SDP).is_ok(), ok, "{given}");
         }
-        assert_eq!(media_type(&HeaderMap::new(), SDP).unwrap_err().status(), 415);
+        let mut headers = HeaderMap::new();
+        assert_eq!(media_type(&headers, SDP).unwrap_err().status(), 415);
+        let sdp = HeaderValue::from_static(SDP);
+        headers.append(CONTENT_TYPE, sdp.clone());
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("identity"));
+        assert!(media_type(&headers, SDP).is_ok());
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        assert!(media_type(&headers, SDP).is_err());
+        headers.remove(CONTENT_ENCODING);
+        headers.append(CONTENT_TYPE, sdp);
+        assert!(media_type(&headers, SDP).is_err(), "several");
     }
 }
