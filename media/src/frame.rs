@@ -4,7 +4,7 @@
 //! without a lock. Not here: which groups a track keeps (`bus`), what a payload means (`codec`).
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -97,6 +97,7 @@ pub struct Group {
     len: AtomicU32,
     /// 0 while open, else 1 + the final number of frames.
     ended: AtomicU32,
+    torn: AtomicBool,
     bytes: AtomicU64,
 }
 
@@ -114,6 +115,7 @@ impl Group {
             buckets: [const { OnceLock::new() }; BUCKETS],
             len: AtomicU32::new(0),
             ended: AtomicU32::new(0),
+            torn: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
         }
     }
@@ -146,6 +148,13 @@ impl Group {
     #[must_use]
     pub fn final_len(&self) -> Option<u32> {
         self.ended.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    /// Whether it has ended here without the frames that it has elsewhere: what a hop could not
+    /// bring in time. A segment made of it would have other bytes than on other nodes.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.torn.load(Ordering::Acquire)
     }
 
     /// Payload bytes so far.
@@ -193,6 +202,12 @@ impl Group {
         self.bytes.fetch_add(size, Ordering::Relaxed);
         self.len.store(index + 1, Ordering::Release);
         true
+    }
+
+    /// Closes it as torn; a reader that sees the end sees this too.
+    pub(crate) fn tear(&self) {
+        self.torn.store(true, Ordering::Release);
+        self.close();
     }
 
     pub(crate) fn close(&self) {

@@ -133,6 +133,20 @@ fn a_slow_reader_skips_groups_that_left_the_window_and_counts_them() {
 }
 
 #[test]
+fn a_torn_group_ends_and_says_that_it_is_torn() {
+    let mut writer = broadcast().add_track(TrackName::audio(), MediaKind::Audio).unwrap();
+    let mut cursor = writer.track().read(Start::Oldest);
+    write_group(&mut writer, 0, 1);
+    writer.tear_group();
+    assert_eq!(writer.append(frame(0, 2, 1)), Err(WriteError::NoGroup));
+    let met: Vec<_> = std::iter::from_fn(|| cursor.try_next()).collect();
+    assert!(matches!(met.last(), Some(Item::GroupEnd(group)) if group.is_torn()));
+    write_group(&mut writer, 1, 1);
+    writer.end_group();
+    assert!(!writer.track().newest().unwrap().is_torn());
+}
+
+#[test]
 fn a_jump_in_the_owners_numbers_is_not_counted_as_skipped() {
     let mut writer = broadcast().add_track(TrackName::audio(), MediaKind::Audio).unwrap();
     let mut cursor = writer.track().read(Start::Oldest);

@@ -131,6 +131,15 @@ impl TrackWriter {
         }
     }
 
+    /// Ends the open group although it has further frames elsewhere, which will not come: see
+    /// [`Group::is_torn`].
+    pub fn tear_group(&mut self) {
+        if let Some(open) = self.current.take() {
+            open.tear();
+            self.wake(false);
+        }
+    }
+
     /// Ends the track for good.
     pub fn finish(mut self) {
         self.end_group();
