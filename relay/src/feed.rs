@@ -1,8 +1,9 @@
 //! What a parent sends next of a track to a child that cannot keep up.
 //!
 //! A group that was begun is sent to its end, unless it lags by more than the greatest age; between
-//! it and the newest independent group whole groups are left out. All lags are media time, so that
-//! nothing here needs a clock. Not here: writing (`hop`), the order of streams on the wire (QUIC's
+//! it and the newest independent group whole groups are left out. Lags are media time; but a sender
+//! that was behind for a moment only, after a burst of its publisher's or the resume of its child,
+//! leaves nothing out. Not here: writing (`hop`), the order of streams on the wire (QUIC's
 //! priorities).
 
 use std::sync::Arc;
@@ -27,18 +28,30 @@ fn newest_independent(window: &[Arc<Group>]) -> Option<&Arc<Group>> {
     window.iter().rev().find(|group| group.header().independent)
 }
 
-fn is_older(lag: i64, max_age: Duration) -> bool {
-    i64::try_from(max_age.as_micros()).is_ok_and(|max_age| lag > max_age)
+/// When a group counts as late.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lateness {
+    /// The subscription's greatest age.
+    pub max_age: Duration,
+    /// For how long the sender has not been at the track's end.
+    pub behind: Duration,
 }
 
-/// Whether the group in flight, now before the frame `index`, is to be given up: it lags by more
-/// than `max_age`, and there is a newer one to begin with.
+impl Lateness {
+    fn is_late(self, lag_micros: i64) -> bool {
+        let max_age = i64::try_from(self.max_age.as_micros()).unwrap_or(i64::MAX);
+        self.behind > self.max_age && lag_micros > max_age
+    }
+}
+
+/// Whether the group in flight, now before the frame `index`, is to be given up: it is late, and
+/// there is a newer one to begin with.
 #[must_use]
-pub fn gives_up(window: &[Arc<Group>], group: &Group, index: u32, max_age: Duration) -> bool {
+pub fn gives_up(window: &[Arc<Group>], group: &Group, index: u32, lateness: Lateness) -> bool {
     let newer = newest_independent(window).is_some_and(|newest| newest.seq() > group.seq());
     let place = group.frame(index).map(|frame| frame.dts);
     let at = place.unwrap_or_else(|| if index == 0 { group.header().start } else { group.end() });
-    newer && is_older(lag_micros(window, group, at), max_age)
+    newer && lateness.is_late(lag_micros(window, group, at))
 }
 
 /// Whether `next`, of which nothing is sent yet before its frame `from`, is to be left out for the
@@ -48,10 +61,10 @@ pub fn leaves_out(
     window: &[Arc<Group>],
     next: &Group,
     from: u32,
-    max_age: Duration,
+    lateness: Lateness,
 ) -> Option<u64> {
     let newest = newest_independent(window)?;
-    gives_up(window, next, from, max_age).then(|| count_between(window, next.seq(), newest.seq()))
+    gives_up(window, next, from, lateness).then(|| count_between(window, next.seq(), newest.seq()))
 }
 
 /// The groups kept from `from` up to `to`, which is not counted.
@@ -72,7 +85,8 @@ mod tests {
     use super::*;
     use crate::testing::{Feeder, broadcast};
 
-    const AGE: Duration = Duration::from_secs(2);
+    const AGE: Lateness =
+        Lateness { max_age: Duration::from_secs(2), behind: Duration::from_secs(3) };
 
     fn window(groups: &[(u64, u32, bool)]) -> Vec<Arc<Group>> {
         let mut feeder = Feeder::video(&broadcast("x"));
@@ -89,6 +103,8 @@ mod tests {
         let groups = window(&[(1, 30, true), (2, 30, true), (3, 5, true)]);
         assert!(!gives_up(&groups, &groups[0], 10, AGE), "1.8 s late");
         assert!(gives_up(&groups, &groups[0], 3, AGE), "2.1 s late");
+        let burst = Lateness { behind: Duration::from_millis(10), ..AGE };
+        assert!(!gives_up(&groups, &groups[0], 3, burst), "the groups came all at once");
         let groups = window(&[(1, 30, true), (2, 30, false), (3, 30, false)]);
         assert!(!gives_up(&groups, &groups[0], 0, AGE), "nowhere else to begin");
     }

@@ -124,6 +124,7 @@ pub struct Intake {
     slots: Vec<Slot>,
     /// The highest group of any track: numbers go on above it after the broadcast's end too.
     highest: Option<GroupSeq>,
+    ended_by: Option<SourceId>,
     turns: watch::Sender<u64>,
 }
 
@@ -142,6 +143,7 @@ impl Intake {
             subscription: None,
             slots: Vec::new(),
             highest: None,
+            ended_by: None,
             turns: watch::channel(0).0,
         }
     }
@@ -201,10 +203,10 @@ impl Intake {
         }
     }
 
-    /// Whether the stream has ended.
+    /// The subscription by which the stream's end came, if it was the last.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.broadcast.borrow().state() == BroadcastState::Ended
+    pub fn ended_by(&self) -> Option<SourceId> {
+        self.ended_by
     }
 
     /// The next frame wanted of each track that has begun.
@@ -226,8 +228,21 @@ impl Intake {
             slot.finish();
         }
         self.slots.clear();
+        self.ended_by = self.subscription.as_ref().map(|sub| sub.source);
         self.broadcast.borrow().set_state(BroadcastState::Ended);
         self.turn();
+    }
+
+    /// Of a stream that was published on this node so far: its broadcast goes on with what comes
+    /// from its new owner. `writers` are those of its tracks.
+    #[must_use]
+    pub fn attach(broadcast: &Broadcast, writers: Vec<TrackWriter>, patience: Duration) -> Self {
+        let mut intake = Self::new(broadcast.name().clone(), *broadcast.limits(), patience);
+        intake.broadcast = watch::channel(broadcast.clone()).0;
+        intake.slots = writers.into_iter().map(Slot::attach).collect();
+        let newest = intake.slots.iter().filter_map(|slot| slot.writer.as_ref()?.track().newest());
+        intake.highest = newest.map(|group| group.seq()).max();
+        intake
     }
 
     /// Hands the broadcast over to a publisher of this node: it and the writers of its tracks.

@@ -136,6 +136,12 @@ impl Pull {
         self.broadcast.borrow().clone()
     }
 
+    /// The epoch that is followed.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.taken.intake.lock().epoch()
+    }
+
     /// Waits until the stream, having ended, has begun anew: another broadcast.
     pub async fn renewed(&mut self) -> Broadcast {
         if self.broadcast.changed().await.is_err() {
@@ -293,6 +299,41 @@ impl Pulls {
         filled.map_err(FillError::Refused)
     }
 
+    /// Goes on with a stream that was published on this node, now from its new owner: who reads its
+    /// broadcast goes on reading it. `writers` are those of its tracks, with their groups ended.
+    ///
+    /// # Errors
+    /// The limit is reached; the broadcast is then left as it is.
+    pub fn attach(
+        &self,
+        broadcast: &Broadcast,
+        writers: Vec<TrackWriter>,
+    ) -> Result<Pull, PullError> {
+        let (stream, options) = (broadcast.name(), &self.shared.options);
+        let mut entry = self.entry(stream);
+        let intake = Intake::attach(broadcast, writers, options.patience);
+        let fresh = TakenStream {
+            name: stream.clone(),
+            intake: Mutex::new(intake),
+            refused: Mutex::default(),
+            changed: Arc::clone(&self.shared.changed),
+        };
+        entry.taken = Arc::new(fresh);
+        let mut table = self.shared.table.lock();
+        let old = if table.entries.len() < options.streams_max {
+            table.entries.insert(stream.clone(), entry)
+        } else {
+            metrics::counter!("headwater_relay_pulls_refused_total").increment(1);
+            return Err(PullError::TooManyStreams(table.entries.len()));
+        };
+        drop(table);
+        match old {
+            Some(mut old) => old.let_go(),
+            None => metrics::gauge!("headwater_relay_pulled_streams").increment(1.0),
+        }
+        self.pull(stream)
+    }
+
     /// Hands a stream over to a publisher of this node: its broadcast, which viewers go on to read,
     /// and the writers of its tracks with their groups as they are.
     #[must_use]
@@ -362,7 +403,7 @@ impl Entry {
             return;
         }
         let over = current.hop.status().borrow().closed;
-        if over || self.taken.intake.lock().has_ended() {
+        if over || self.taken.intake.lock().ended_by() == Some(current.source) {
             if let Some(current) = self.current.take() {
                 current.leave();
             }
@@ -385,6 +426,8 @@ impl Entry {
         let source = SourceId(*last_source);
         let taken = Arc::clone(&self.taken);
         if !hop.command(Command::Subscribe { taken, source, terms: None }) {
+            // Too busy: asked again when it is looked at next.
+            self.reconsider = self.current.is_some();
             return;
         }
         metrics::counter!("headwater_relay_subscribes_total").increment(1);

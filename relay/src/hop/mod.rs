@@ -11,6 +11,7 @@ mod send;
 mod serve;
 mod take;
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -57,6 +58,9 @@ pub struct Found {
     pub broadcast: Broadcast,
     /// The epoch that this node follows.
     pub epoch: Epoch,
+    /// Kept for as long as the child is sent the stream: a relay's own [`crate::pulls::Pull`] of
+    /// it, for example.
+    pub hold: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// A source without streams: for a node that only takes.

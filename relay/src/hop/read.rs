@@ -167,8 +167,10 @@ async fn take_frames(
             Ok(GroupEvent::Head(_)) => return Err(RefuseReason::Old),
             Err(stop) => {
                 let how = match stop {
-                    Stop::Lost | Stop::Reset(stream_code::UNSUBSCRIBED) => Break::Interrupted,
-                    Stop::Finished | Stop::Reset(_) => Break::Reset,
+                    Stop::Lost | Stop::Finished | Stop::Reset(stream_code::UNSUBSCRIBED) => {
+                        Break::Interrupted
+                    }
+                    Stop::Reset(_) => Break::Reset,
                     Stop::Wire(error) => {
                         tracing::warn!(stream = %taking.taken.name, %error,
                             "a group cannot be read");

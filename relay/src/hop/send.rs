@@ -1,8 +1,9 @@
 //! Writes a track's groups to a child, each on a stream of its own, as its frames come.
 //!
-//! Driver. Not here: when a group is given up or left out (`feed`).
+//! Driver: it reads the clock. Not here: when a group is given up or left out (`feed`).
+#![allow(clippy::disallowed_methods, reason = "a driver reads the clock")]
 
-use std::time::Duration;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use headwater_media::{Cursor, Group, GroupSeq, Item, MediaKind, Start, Track};
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::control::ControlWriter;
-use crate::feed;
+use crate::feed::{self, Lateness};
 use crate::parent::Terms;
 use crate::wire::{
     FRAME_HEAD_BYTES_MAX, FrameCoder, GroupHead, Message, StreamKind, encode_group_end,
@@ -27,6 +28,8 @@ pub(super) struct TrackSender {
     pub(super) track: Track,
     pub(super) terms: watch::Receiver<Terms>,
     pub(super) cancel: CancellationToken,
+    /// Since when it is not at the track's end.
+    pub(super) behind_since: Option<Instant>,
 }
 
 /// The stream of the group in flight.
@@ -58,10 +61,19 @@ impl TrackSender {
         };
         loop {
             let cancel = self.cancel.clone();
-            let item = tokio::select! {
-                biased;
-                () = cancel.cancelled() => break,
-                item = cursor.next() => item,
+            let item = match cursor.try_next() {
+                Some(item) => {
+                    self.behind_since.get_or_insert_with(Instant::now);
+                    item
+                }
+                None => {
+                    self.behind_since = None;
+                    tokio::select! {
+                        biased;
+                        () = cancel.cancelled() => break,
+                        () = cursor.changed() => continue,
+                    }
+                }
             };
             match item {
                 Item::Group { group, skipped } => {
@@ -75,7 +87,7 @@ impl TrackSender {
                     let window = self.track.window();
                     let resumed = first.take().filter(|(seq, _)| *seq == group.seq());
                     let from = resumed.map_or(0, |(_, frame)| frame);
-                    let late = feed::leaves_out(&window, &group, from, self.max_age());
+                    let late = feed::leaves_out(&window, &group, from, self.lateness());
                     if let Some(count) = late
                         && cursor.skip_to_newest()
                     {
@@ -127,8 +139,9 @@ impl TrackSender {
         orders
     }
 
-    fn max_age(&self) -> Duration {
-        self.terms.borrow().max_age
+    fn lateness(&self) -> Lateness {
+        let behind = self.behind_since.map(|since| since.elapsed()).unwrap_or_default();
+        Lateness { max_age: self.terms.borrow().max_age, behind }
     }
 
     fn priority(&self) -> i32 {
@@ -196,7 +209,7 @@ impl TrackSender {
                 },
                 () = cursor.changed() => {
                     let window = self.track.window();
-                    if feed::gives_up(&window, group, index, self.max_age()) {
+                    if feed::gives_up(&window, group, index, self.lateness()) {
                         return Written::TooOld;
                     }
                 }

@@ -2,6 +2,7 @@
 //!
 //! Driver. Not here: what is allowed (`parent`), writing groups (`send`).
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -175,6 +176,7 @@ impl Server {
             broadcast: found.broadcast,
             epoch,
             wanted,
+            _hold: found.hold,
         };
         let id = sender.wanted.id;
         tracing::debug!(stream = %served.stream, id, "a child subscribes");
@@ -301,6 +303,8 @@ struct StreamSender {
     broadcast: Broadcast,
     epoch: Epoch,
     wanted: Subscription,
+    /// Kept for as long as the stream is sent.
+    _hold: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// A track that the child was told of.
@@ -394,6 +398,7 @@ impl StreamSender {
                 track: track.clone(),
                 terms: self.terms.clone(),
                 cancel,
+                behind_since: None,
             };
             senders.spawn(async move { (id, sender.run(start).await) });
         }

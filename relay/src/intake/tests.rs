@@ -237,10 +237,10 @@ fn a_track_is_finished_when_all_its_streams_were_read() {
     bed.take(&mut ticket, 1).unwrap();
     let done = TrackEntry { finished: Some(1), ..video(0) };
     bed.intake.tracks(FIRST, Epoch(1), BroadcastState::Ended, &[done]);
-    assert!(!bed.intake.has_ended(), "a frame is still to come");
+    assert_eq!(bed.intake.ended_by(), None, "a frame is still to come");
     bed.take(&mut ticket, 2).unwrap();
     bed.intake.group_end(&ticket, 2);
-    assert!(bed.intake.has_ended());
+    assert_eq!(bed.intake.ended_by(), Some(FIRST));
     let before = bed.intake.broadcast().borrow().clone();
     assert!(before.track(&TrackName::video()).unwrap().is_finished());
     // The stream begins anew: another broadcast, numbers above.

@@ -36,6 +36,18 @@ impl Slot {
         Self { name, writer: Some(writer), last, floor, wants_independent, cut, config }
     }
 
+    /// Of a track that was published on this node so far.
+    pub(super) fn attach(writer: TrackWriter) -> Self {
+        let newest = writer.track().newest();
+        let mut slot = Self::new(writer.track().name().clone(), writer, None);
+        if let Some(newest) = newest {
+            let header = newest.header();
+            slot.last = Some((header.epoch, header.seq));
+            slot.config = Some(Arc::clone(&header.config));
+        }
+        slot
+    }
+
     /// The next frame wanted; none before the first group.
     pub(super) fn position(&self) -> Option<Position> {
         let (epoch, last) = self.last?;

@@ -130,6 +130,8 @@ fn read_group_body(input: &mut Input<'_>) -> Result<GroupHead, WireError> {
         }
     }
     let (start, wall) = (input.int()?, WallTime(input.int()?));
+    plausible("start", start, -TICKS_MAX, TICKS_MAX)?;
+    plausible("wall time", wall.0, -WALL_MICROS_MAX, WALL_MICROS_MAX)?;
     let independent = input.byte()? & FLAG_INDEPENDENT != 0;
     let expected_frames = input.option("expected frames", |input| input.small("frames"))?;
     let target_duration_s = input.option("target duration", |input| input.small("seconds"))?;
@@ -148,6 +150,21 @@ fn read_group_body(input: &mut Input<'_>) -> Result<GroupHead, WireError> {
         config,
     };
     Ok(GroupHead { kind, header, first_frame, skipped })
+}
+
+/// Ticks from a timeline's zero at most, either way: three thousand years at 90 kHz. Whoever adds
+/// and scales times need not fear for 64 bits.
+const TICKS_MAX: i64 = 1 << 53;
+/// Ticks of a frame's duration, and between its decoding and presentation: half a day at 90 kHz.
+const FRAME_TICKS_MAX: i64 = (1 << 32) - 1;
+/// Microseconds from 1970 at most, either way.
+const WALL_MICROS_MAX: i64 = 1 << 58;
+
+fn plausible(what: &'static str, value: i64, least: i64, most: i64) -> Result<(), WireError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(WireError::Invalid { what, value: zigzag(value) })
 }
 
 const FRAME_KEY: u8 = 1;
@@ -229,6 +246,10 @@ impl FrameCoder {
         let offset = field(FRAME_OFFSET, self.offset)?;
         let capture = field(FRAME_CAPTURE, self.capture)?;
         let size = input.count("frame", frame_bytes)?;
+        plausible("time", dts, -TICKS_MAX, TICKS_MAX)?;
+        plausible("presentation offset", offset, -FRAME_TICKS_MAX, FRAME_TICKS_MAX)?;
+        plausible("duration", duration, 0, FRAME_TICKS_MAX)?;
+        plausible("capture time", capture, -WALL_MICROS_MAX, WALL_MICROS_MAX)?;
         let keyframe = flags & FRAME_KEY != 0;
         Ok(Head::Frame(FrameHead { dts, duration, offset, capture, keyframe, size }))
     }

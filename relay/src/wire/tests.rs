@@ -296,9 +296,12 @@ fn messages() -> impl Strategy<Value = Message> {
 fn frames() -> impl Strategy<Value = Frame> {
     let rate = ClockRate::VIDEO;
     let payload = prop::collection::vec(any::<u8>(), 0..300);
-    (any::<i64>(), any::<i64>(), any::<i64>(), any::<bool>(), any::<i64>(), payload).prop_map(
-        move |(pts, dts, duration, keyframe, capture, payload)| Frame {
-            pts: MediaTime::new(pts, rate),
+    let ticks = -(1i64 << 53)..=1 << 53;
+    let offset = -(1i64 << 32) + 1..1 << 32;
+    let wall = -(1i64 << 58)..=1 << 58;
+    (offset, ticks, 0..1i64 << 32, any::<bool>(), wall, payload).prop_map(
+        move |(offset, dts, duration, keyframe, capture, payload)| Frame {
+            pts: MediaTime::new(dts + offset, rate),
             dts: MediaTime::new(dts, rate),
             duration: MediaDuration::new(duration, rate),
             keyframe,

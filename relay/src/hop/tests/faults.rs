@@ -88,7 +88,11 @@ async fn a_slow_child_skips_whole_groups_and_each_is_counted() {
     origin.add(&here, 1);
     let (mut pictures, mut sound) = (Feeder::video(&here), Feeder::audio(&here));
     let link = Link::to(origin.address()).await;
-    let edge = Edge::new(&[origin.hop(link.address).await]);
+    // A quarter of a second here is one of media.
+    let mut options = HopOptions::new("slow");
+    options.terms.max_age = Duration::from_millis(250);
+    let hop = origin.hop_with(link.address, origin.streams.clone(), options).await;
+    let edge = Edge::new(&[hop]);
     let pull = edge.pull("a");
     until("the list's arrival", || pull.broadcast().tracks().len() == 2).await;
     let there = pull.broadcast();
@@ -277,4 +281,30 @@ async fn a_parent_s_garbage_ends_the_hop_and_harms_nothing_else() {
     *edge.choice.hops.lock() = vec![origin.hop(origin.address()).await];
     edge.pulls.reconsider(None);
     until("the stream's arrival", || !pull.broadcast().tracks().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_comes_back_late_gets_all_that_it_missed() {
+    let origin = Origin::new();
+    let here = broadcast("a");
+    origin.add(&here, 1);
+    let mut pictures = Feeder::video(&here);
+    pictures.group(1, true);
+    pictures.frames(3);
+    let first = origin.hop(origin.address()).await;
+    let edge = Edge::new(std::slice::from_ref(&first));
+    let pull = edge.pull("a");
+    let there = || pull.broadcast().track(&video());
+    until("the stream's arrival", || there().is_some_and(|t| t.newest().is_some())).await;
+    first.close("cut");
+    edge.choice.hops.lock().clear();
+    // Ten seconds of media, five times the greatest age.
+    pictures.frames(20);
+    for seq in 2..12 {
+        pictures.whole_group(seq, 30);
+    }
+    *edge.choice.hops.lock() = vec![origin.hop(origin.address()).await];
+    edge.pulls.reconsider(None);
+    let track = there().unwrap();
+    until("everything's arrival", || print(&track) == print(&pictures.track())).await;
 }

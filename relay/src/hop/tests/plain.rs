@@ -8,7 +8,7 @@ use std::time::Duration;
 use headwater_media::{BroadcastState, GroupSeq, Track, TrackName};
 
 use super::world::{Edge, Origin, until};
-use crate::hop::FetchError;
+use crate::hop::{FetchError, HopOptions};
 use crate::pulls::{PullOptions, Pulls};
 use crate::testing::{Feeder, broadcast, h264, name, print};
 use crate::wire::RefusalCode;
@@ -86,7 +86,9 @@ async fn ten_children_and_a_grandchild_get_the_same() {
     // Ten viewers more on one node are no subscription more.
     let more: Vec<_> = (0..10).map(|_| edges[0].pull("a")).collect();
     let relay = Origin::new();
-    let hop = relay.hop_serving(relay.address(), Arc::new(edges[0].pulls.clone())).await;
+    let hop = relay
+        .hop_with(relay.address(), Arc::new(edges[0].pulls.clone()), HopOptions::new("grandchild"))
+        .await;
     until("the list's arrival", || pulls.iter().all(|p| p.broadcast().tracks().len() == 1)).await;
     let grandchild = Edge::new(&[hop]);
     pulls.push(grandchild.pull("a"));
@@ -104,7 +106,7 @@ async fn ten_children_and_a_grandchild_get_the_same() {
         let track = pull.broadcast().track(&TrackName::video()).unwrap();
         until("everything's arrival", || print(&track) == want).await;
     }
-    assert_eq!(edges[0].pulls.list(), [(name("a"), 11)]);
+    assert_eq!(edges[0].pulls.list(), [(name("a"), 12)]);
     drop(more);
 }
 

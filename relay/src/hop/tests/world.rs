@@ -50,15 +50,16 @@ impl Source for Streams {
         let code = if hint.is_some() { RefusalCode::NotOwner } else { RefusalCode::NotFound };
         let (broadcast, epoch) =
             table.get(stream).cloned().ok_or(Refusal { hint, ..Refusal::new(code) })?;
-        Ok(Found { broadcast, epoch })
+        Ok(Found { broadcast, epoch, hold: None })
     }
 }
 
 /// Streams that are taken are served on.
 impl Source for Pulls {
     fn find(&self, stream: &StreamName) -> Result<Found, Refusal> {
-        let found = self.get(stream).ok_or(Refusal::new(RefusalCode::NotFound))?;
-        Ok(Found { broadcast: found.0, epoch: found.1 })
+        let pull = self.pull(stream).map_err(|_| Refusal::new(RefusalCode::Limit))?;
+        let (broadcast, epoch) = (pull.broadcast(), pull.epoch());
+        Ok(Found { broadcast, epoch, hold: Some(Arc::new(pull)) })
     }
 }
 
@@ -112,17 +113,22 @@ impl Origin {
 
     /// A hop to this node; the far end's handle.
     pub(super) async fn hop(&self, address: SocketAddr) -> Hop {
-        self.hop_serving(address, self.streams.clone()).await
+        self.hop_with(address, self.streams.clone(), HopOptions::new("child")).await
     }
 
-    pub(super) async fn hop_serving(&self, address: SocketAddr, source: Arc<dyn Source>) -> Hop {
+    pub(super) async fn hop_with(
+        &self,
+        address: SocketAddr,
+        source: Arc<dyn Source>,
+        options: HopOptions,
+    ) -> Hop {
         let (parent, child) = self.connect(address).await;
         let (hop, driver) = Hop::new(parent, HopOptions::new("origin"), source);
         let task = tokio::spawn(async move {
             driver.await;
         });
         self.hops.lock().push((hop, task));
-        let (hop, driver) = Hop::new(child, HopOptions::new("child"), Arc::new(NoSource));
+        let (hop, driver) = Hop::new(child, options, Arc::new(NoSource));
         tokio::spawn(driver);
         hop
     }
