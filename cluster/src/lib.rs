@@ -6,7 +6,9 @@
 pub mod claim;
 pub mod command;
 pub mod detect;
+pub mod endpoint;
 pub mod id;
+pub mod identity;
 pub mod raft;
 pub mod state;
 pub mod store;
