@@ -4,14 +4,18 @@
 //! directory (`headwater`).
 
 pub mod claim;
+pub mod cluster;
 pub mod command;
+pub mod control;
 pub mod detect;
 pub mod endpoint;
 pub mod id;
 pub mod identity;
+pub mod membership;
 pub mod raft;
 pub mod state;
 pub mod store;
 #[cfg(test)]
 mod test_folder;
+mod transport;
 pub mod view;

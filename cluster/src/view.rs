@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use headwater_media::id::{Epoch, StreamName};
 
-use crate::command::NodeState;
+use crate::command::{Digest, NodeState};
 use crate::id::{Incarnation, NodeId};
-use crate::state::{Config, Directory, Floor, NodeRecord, StreamRecord};
+use crate::state::{Config, Directory, Floor, JoinToken, NodeRecord, StreamRecord};
 
 /// A copy of the replicated state, as of one index of the log.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +72,19 @@ impl View {
         self.directory.nodes.get(&id)
     }
 
+    /// Whether the node was removed from the cluster. One that this replica does not know yet was
+    /// not.
+    #[must_use]
+    pub fn is_removed(&self, id: NodeId) -> bool {
+        !self.directory.nodes.contains_key(&id) && self.directory.joining.is_removed(id)
+    }
+
+    /// A join token, by its hash.
+    #[must_use]
+    pub fn join_token(&self, token: &Digest) -> Option<&JoinToken> {
+        self.directory.joining.tokens.get(token)
+    }
+
     /// All nodes, by number.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeRecord> {
         self.directory.nodes.values()
@@ -83,6 +96,12 @@ impl View {
         self.node(id).is_some_and(|node| {
             node.info.incarnation == incarnation && node.state() != NodeState::Down
         })
+    }
+
+    /// All of it.
+    #[cfg(test)]
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// Policies, keys and limits.

@@ -70,7 +70,7 @@ impl Default for Joining {
 }
 
 impl Joining {
-    fn is_removed(&self, id: NodeId) -> bool {
+    pub(crate) fn is_removed(&self, id: NodeId) -> bool {
         id < self.removed_below || self.removed.contains(&id)
     }
 }

@@ -1,0 +1,340 @@
+//! The handle that a node holds on its cluster.
+//!
+//! A cluster of one is a cluster like any other: the same log, the same state machine, only nobody
+//! to wait for. It needs no socket, and leads a moment after it was opened.
+//!
+//! A driver file: awaits, reads the wall clock.
+//!
+//! Not here: what a node does with its streams (`headwater`), media (`headwater-relay`).
+
+#![allow(clippy::disallowed_methods, reason = "driver: gives commands their wall-clock time")]
+
+mod claims;
+mod members;
+mod open;
+mod options;
+mod propose;
+mod recover;
+mod status;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod watch;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, watch as tokio_watch};
+use tokio_util::sync::CancellationToken;
+
+pub use self::claims::ClaimError;
+pub use self::open::OpenError;
+pub use self::options::{ClusterOptions, Join, Timings};
+pub use self::propose::ProposeError;
+pub use self::recover::{RecoverError, Recovered, recover_force};
+pub use self::status::{ClusterStatus, NodeStatus};
+pub use self::upkeep::Fault;
+use crate::claim::Wish;
+use crate::command::{Answer, Command, Grant, NodeState};
+use crate::control::holder::Holder;
+use crate::detect::Detector;
+use crate::endpoint::{Alpn, ConnectError, Endpoint, Inbound, Refused};
+use crate::id::{Incarnation, NodeId, WallTime};
+use crate::identity::{Identity, JoinToken, TokenHash};
+use crate::raft::TypeConfig;
+use crate::store::StateMachine;
+use crate::transport::hello::Registry;
+use crate::transport::link::Links;
+use crate::view::View;
+
+/// What all parts of the cluster's driver share.
+pub(crate) struct Inner {
+    identity: Arc<Identity>,
+    options: ClusterOptions,
+    /// `host:port` for the others; empty without an endpoint.
+    address: String,
+    raft: Raft<TypeConfig, StateMachine>,
+    view: tokio_watch::Receiver<Arc<View>>,
+    net: Option<(Endpoint, Arc<Registry>)>,
+    links: Arc<Links>,
+    detector: Mutex<Detector>,
+    proposals: Semaphore,
+    relay_queue: Mutex<Option<mpsc::Receiver<Inbound>>>,
+    fault: tokio_watch::Sender<Option<Fault>>,
+    stop: CancellationToken,
+}
+
+/// A node's cluster. Clones are the same one.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cluster").field(&self.inner.identity).finish()
+    }
+}
+
+impl Cluster {
+    /// Opens the cluster: reads the data folder, or joins, or begins a cluster of one. Returns
+    /// when the node takes part; whether there is a quorum is another matter.
+    ///
+    /// # Errors
+    /// Each says what an operator should do.
+    pub async fn open(options: ClusterOptions) -> Result<Cluster, OpenError> {
+        Box::pin(open::open(options)).await
+    }
+
+    /// This node's number.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.inner.identity.node()
+    }
+
+    /// Which start of this node's process this is.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.inner.identity.incarnation()
+    }
+
+    /// The state as this replica has it; changes as entries are applied.
+    #[must_use]
+    pub fn view(&self) -> tokio_watch::Receiver<Arc<View>> {
+        self.inner.view.clone()
+    }
+
+    /// Puts a command into the log, and gives its answer. Safe to repeat.
+    ///
+    /// # Errors
+    /// No quorum in time; too many waiting; this node has stopped.
+    pub async fn propose(&self, command: Command) -> Result<Answer, ProposeError> {
+        self.inner.propose(command).await
+    }
+
+    /// Claims a stream for a publisher's session on this node.
+    ///
+    /// # Errors
+    /// Refused, or undecidable.
+    pub async fn claim(&self, wish: Wish) -> Result<Grant, ClaimError> {
+        Box::pin(self.inner.claim(wish)).await
+    }
+
+    /// Whether this node leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.inner.leader() == Some(self.node())
+    }
+
+    /// Who leads, as far as this node knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.inner.leader()
+    }
+
+    /// Waits until the view has all that was committed anywhere when this was called.
+    ///
+    /// # Errors
+    /// No quorum in time; this node has stopped.
+    pub async fn linearizable(&self) -> Result<(), ProposeError> {
+        self.inner.linearizable().await
+    }
+
+    /// The cluster as this node sees it.
+    #[must_use]
+    pub fn status(&self) -> ClusterStatus {
+        self.inner.status()
+    }
+
+    /// What is wrong with this node until an operator does something; `None`: nothing.
+    #[must_use]
+    pub fn fault(&self) -> tokio_watch::Receiver<Option<Fault>> {
+        self.inner.fault.subscribe()
+    }
+
+    /// What was refused on the cluster port; `None` without an endpoint.
+    #[must_use]
+    pub fn refused(&self) -> Option<Refused> {
+        self.inner.net.as_ref().map(|(endpoint, _)| endpoint.refused().clone())
+    }
+
+    /// Where the endpoint listens; `None` without one.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.inner.net.as_ref().and_then(|(endpoint, _)| endpoint.local_address().ok())
+    }
+
+    /// Makes a join token: single use, valid for so long.
+    ///
+    /// # Errors
+    /// No quorum in time; too many tokens; a life that is too long.
+    pub async fn join_token(&self, valid_for: Duration) -> Result<JoinToken, TokenError> {
+        let identity = &self.inner.identity;
+        let token =
+            JoinToken::create(identity.subject().cluster, identity.authority_certificate())?;
+        let now = self.inner.wall_time();
+        let life = u64::try_from(valid_for.as_millis()).unwrap_or(u64::MAX);
+        let command =
+            Command::PutJoinToken { token: token.hash(), expires: now.plus_ms(life), now };
+        match self.propose(command).await? {
+            Answer::Refused(refusal) => Err(TokenError::Refused(refusal)),
+            _ => Ok(token),
+        }
+    }
+
+    /// Lets a node leave gently: it takes no new streams, and gives leadership away.
+    ///
+    /// # Errors
+    /// No quorum in time, or no such node.
+    pub async fn drain(&self, node: NodeId) -> Result<Answer, ProposeError> {
+        let view = self.inner.view();
+        let known = view.node(node).map(|node| node.info.incarnation);
+        let incarnation = known.unwrap_or_default();
+        drop(view);
+        self.propose(Command::SetNodeState { id: node, incarnation, state: NodeState::Draining })
+            .await
+    }
+
+    /// Removes a node for good: its streams may be claimed at once, its certificate is refused, and
+    /// its vote is taken out as soon as a leader can.
+    ///
+    /// # Errors
+    /// No quorum in time, or no such node.
+    pub async fn remove(&self, node: NodeId) -> Result<Answer, ProposeError> {
+        self.propose(Command::RemoveNode { id: node }).await
+    }
+
+    /// A connection to another node for media. The caller keeps it as long as it needs it.
+    ///
+    /// # Errors
+    /// The node is not known, not there, or not who it should be.
+    pub async fn connect_relay(&self, node: NodeId) -> Result<quinn::Connection, ConnectError> {
+        let Some((endpoint, _)) = &self.inner.net else { return Err(ConnectError::Closed) };
+        let address = self.inner.address_of(node);
+        endpoint.connect(&address, Alpn::Relay, Some(node)).await
+    }
+
+    /// Connections for media that other nodes open. Can be taken once.
+    #[must_use]
+    pub fn take_relay_connections(&self) -> Option<mpsc::Receiver<Inbound>> {
+        self.inner.relay_queue.lock().take()
+    }
+
+    /// Gives leadership away if it has it, stops, and closes the endpoint and the store.
+    pub async fn shutdown(&self) {
+        self.inner.hand_over().await;
+        self.inner.stop.cancel();
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not stop in order");
+        }
+        self.inner.links.stop();
+        if let Some((endpoint, _)) = &self.inner.net {
+            endpoint.close().await;
+        }
+    }
+}
+
+/// Why there is no join token.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// The cluster cannot decide now.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    /// It refuses.
+    #[error(transparent)]
+    Refused(crate::command::Refusal),
+    /// The token could not be made.
+    #[error(transparent)]
+    Identity(#[from] crate::identity::IdentityError),
+}
+
+impl Inner {
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn holder(&self) -> &dyn Holder {
+        &*self.options.holder
+    }
+
+    pub(crate) fn registry(&self) -> Option<&Arc<Registry>> {
+        self.net.as_ref().map(|(_, registry)| registry)
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.borrow().clone()
+    }
+
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.raft.metrics().borrow_watched().current_leader
+    }
+
+    fn term(&self) -> u64 {
+        self.raft.metrics().borrow_watched().current_term
+    }
+
+    /// Why Raft has stopped, if it has.
+    fn raft_failure(&self) -> Option<String> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.running_state.as_ref().err().map(ToString::to_string)
+    }
+
+    fn set_fault(&self, fault: Option<Fault>) {
+        self.fault.send_if_modified(|current| {
+            let changed = *current != fault;
+            if changed {
+                match &fault {
+                    Some(fault) => tracing::error!(%fault, "this node does not take part"),
+                    None => tracing::info!("this node takes part again"),
+                }
+                *current = fault;
+            }
+            changed
+        });
+    }
+
+    fn is_expired(&self) -> bool {
+        self.identity.certificate().remaining(self.wall_clock()).is_zero()
+    }
+
+    pub(crate) fn wall_clock(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    pub(crate) fn wall_time(&self) -> WallTime {
+        let since = self.wall_clock().duration_since(UNIX_EPOCH).unwrap_or_default();
+        WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Where a node is reached; empty if nobody knows.
+    fn address_of(&self, node: NodeId) -> String {
+        if let Some(known) = self.view.borrow().node(node) {
+            return known.info.address.clone();
+        }
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if let Some(known) = metrics.membership_config.get_node(&node) {
+            return known.address.clone();
+        }
+        let peer = self.identity.peers().iter().find(|peer| peer.node == node);
+        peer.map(|peer| peer.address.clone()).unwrap_or_default()
+    }
+
+    /// Whether the token is in the directory, or gets there within this time.
+    pub(crate) async fn knows_join_token(&self, token: &TokenHash, within: Duration) -> bool {
+        let mut view = self.view.clone();
+        let known = view.wait_for(|view| view.join_token(token).is_some());
+        matches!(tokio::time::timeout(within, known).await, Ok(Ok(_)))
+    }
+}

@@ -1,0 +1,111 @@
+//! What an operator sees of the cluster, from this node.
+//!
+//! Not here: how it is printed (the node's commands and API).
+
+use serde::Serialize;
+
+use super::Inner;
+use crate::command::{NodeState, Role};
+use crate::endpoint::Alpn;
+use crate::id::NodeId;
+
+/// The cluster, as this node knows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClusterStatus {
+    /// The cluster's id.
+    pub cluster: String,
+    /// This node.
+    pub this: NodeId,
+    /// Who leads, if anybody does.
+    pub leader: Option<NodeId>,
+    /// Raft's term: rises at each election.
+    pub term: u64,
+    /// Index of the newest entry that this replica has applied.
+    pub applied: u64,
+    /// What is wrong with this node, in words.
+    pub fault: Option<String>,
+    /// All nodes, by number.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// One node.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeStatus {
+    /// Its number.
+    pub id: NodeId,
+    /// What people call it.
+    pub name: String,
+    /// `origin` or `relay`.
+    pub role: &'static str,
+    /// Where it stands.
+    pub region: String,
+    /// `up`, `down` or `draining`.
+    pub state: &'static str,
+    /// Whether it leads.
+    pub leader: bool,
+    /// Whether it votes. A new origin learns first.
+    pub voter: bool,
+    /// Its cluster address.
+    pub address: String,
+    /// How often it started.
+    pub incarnation: u64,
+    /// Streams that it owns.
+    pub streams: usize,
+    /// Entries by which its log is behind; known to the leader only.
+    pub lag: Option<u64>,
+    /// Whether this node has a connection to it (to itself: yes).
+    pub connected: bool,
+    /// Why not.
+    pub error: Option<String>,
+}
+
+impl Inner {
+    pub(crate) fn status(&self) -> ClusterStatus {
+        let situation = self.situation(self.view());
+        let view = self.view();
+        let leader = self.leader();
+        let voters: Vec<NodeId> = situation.voters.iter().flatten().copied().collect();
+        let nodes = view.nodes().map(|node| {
+            let id = node.info.id;
+            let link = self.links.get(Alpn::Control, id);
+            let connected = id == self.identity.node()
+                || link.as_ref().is_some_and(|link| link.live().is_some());
+            let owned = |owner: NodeId| owner == id;
+            let matched = situation.matched.get(&id).copied().flatten();
+            NodeStatus {
+                id,
+                name: node.info.name.to_string(),
+                role: match node.info.role {
+                    Role::Origin => "origin",
+                    Role::Relay => "relay",
+                },
+                region: node.info.region.to_string(),
+                state: match node.state() {
+                    NodeState::Up => "up",
+                    NodeState::Down => "down",
+                    NodeState::Draining => "draining",
+                },
+                leader: leader == Some(id),
+                voter: voters.contains(&id),
+                address: node.info.address.clone(),
+                incarnation: node.info.incarnation.0,
+                streams: view
+                    .owned_streams()
+                    .filter(|(_, record)| record.owner().is_some_and(|owner| owned(owner.node)))
+                    .count(),
+                lag: matched.map(|matched| situation.last.saturating_sub(matched)),
+                connected,
+                error: link.filter(|_| !connected).map(|link| link.error()),
+            }
+        });
+        ClusterStatus {
+            cluster: self.identity.subject().cluster.to_string(),
+            this: self.identity.node(),
+            leader,
+            term: self.term(),
+            applied: view.index(),
+            fault: self.fault.borrow().as_ref().map(ToString::to_string),
+            nodes: nodes.collect(),
+        }
+    }
+}

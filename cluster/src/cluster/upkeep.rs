@@ -1,0 +1,212 @@
+//! What a node does by itself, all the time: enters itself into the directory, keeps its links in
+//! line with it, renews its certificate, notices that it was removed or copied.
+//!
+//! A driver file: awaits.
+//!
+//! Not here: membership of Raft (`members`), deaths (`watch`).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Inner;
+use crate::command::{Answer, Command, NodeInfo, Refusal as CommandRefusal, Role};
+use crate::control::messages::{Request, Response};
+use crate::endpoint::{Admit, Alpn};
+use crate::id::NodeId;
+use crate::identity::{
+    PendingKey, RENEW_BEFORE, Refusal, Request as CertificateRequest, Subject, VALIDITY,
+};
+use crate::view::View;
+
+/// Between two looks at what is not told by a change of the directory.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two attempts at a renewal that failed: a month is left for it.
+const RENEW_EVERY: Duration = Duration::from_secs(600);
+/// How long another origin may take to sign.
+const SIGN_WITHIN: Duration = Duration::from_secs(5);
+
+/// What is wrong with this node, for good until an operator does something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Another process with this node's id is alive.
+    Duplicate,
+    /// It was removed from the cluster.
+    Removed,
+    /// Its certificate has ended while it was off.
+    Expired,
+    /// Raft has stopped: its store failed.
+    Stopped(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Duplicate => f.write_str(
+                "another process with this node's id is alive: the data folder was copied. Stop \
+                 one of the two, and let it join anew with an empty data folder",
+            ),
+            Fault::Removed => f.write_str(
+                "this node was removed from the cluster; to come back it joins anew, with an \
+                 empty data folder and a new token",
+            ),
+            Fault::Expired => f.write_str(
+                "this node's certificate has ended while it was off; it joins anew, with an empty \
+                 data folder and a new token",
+            ),
+            Fault::Stopped(why) => write!(f, "this node has stopped taking part: {why}"),
+        }
+    }
+}
+
+/// Who may connect: whom the directory has not removed; to Raft, origins alone.
+pub(crate) struct Door(pub(crate) watch::Receiver<Arc<View>>);
+
+impl Admit for Door {
+    fn admit(&self, subject: &Subject, alpn: Alpn) -> Result<(), Refusal> {
+        if self.0.borrow().is_removed(subject.node) {
+            return Err(Refusal::RemovedNode);
+        }
+        match (alpn, subject.role) {
+            (Alpn::Raft, Role::Relay) => Err(Refusal::NotAnOrigin),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Keeps the node's entry and its links in line, until it stops.
+pub(crate) async fn run(cluster: Arc<Inner>, info: NodeInfo) {
+    let mut view = cluster.view.clone();
+    loop {
+        let seen = view.borrow_and_update().clone();
+        link_up(&cluster, &seen);
+        let entered = seen.node(info.id).is_some_and(|node| node.info == info);
+        if !entered {
+            enter(&cluster, &info).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            changed = view.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Enters this node into the directory.
+pub(crate) async fn enter(cluster: &Inner, info: &NodeInfo) {
+    match cluster.propose(Command::PutNode(info.clone())).await {
+        Ok(Answer::Refused(CommandRefusal::OtherIncarnation { current })) => {
+            tracing::error!(%current, "a process with a higher incarnation has this node's id");
+            cluster.set_fault(Some(Fault::Duplicate));
+        }
+        Ok(Answer::Refused(CommandRefusal::UnknownNode)) => {
+            cluster.set_fault(Some(Fault::Removed));
+        }
+        Ok(Answer::Refused(refusal)) => tracing::error!(%refusal, "the cluster refuses this node"),
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "this node is not in the directory yet"),
+    }
+}
+
+/// One control link to each other node; none to those that were removed.
+fn link_up(cluster: &Inner, view: &View) {
+    let me = cluster.identity.node();
+    for peer in cluster.identity.peers() {
+        if view.node(peer.node).is_none() && !view.is_removed(peer.node) {
+            cluster.links.to(Alpn::Control, peer.node, &peer.address);
+        }
+    }
+    for node in view.nodes().filter(|node| node.info.id != me) {
+        // A relay may sit behind an address that nobody can call; it calls.
+        if node.info.role == Role::Origin && !node.info.address.is_empty() {
+            cluster.links.to(Alpn::Control, node.info.id, &node.info.address);
+            // Raft's own client keeps the address that it began with.
+            cluster.links.readdress(Alpn::Raft, node.info.id, &node.info.address);
+        }
+    }
+    let linked = cluster.links.nodes();
+    let met = cluster.registry().map(|registry| registry.nodes()).unwrap_or_default();
+    for node in linked.into_iter().chain(met).filter(|node| view.is_removed(*node)) {
+        cluster.links.part_with(node);
+        if let Some(registry) = cluster.registry() {
+            registry.part_with(node);
+        }
+    }
+}
+
+/// Looks for what is wrong with this node, until it stops. A loop of its own: a node that nobody
+/// lets in waits long for its entry.
+pub(crate) async fn look_out(cluster: Arc<Inner>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        look_for_faults(&cluster);
+    }
+}
+
+/// The others know best what is wrong with this node.
+fn look_for_faults(cluster: &Inner) {
+    let told = cluster.links.all(Alpn::Control).into_iter().find_map(|(_, link)| link.refusal());
+    let fault = match told {
+        Some(Refusal::DuplicateNode) => Fault::Duplicate,
+        Some(Refusal::RemovedNode) => Fault::Removed,
+        Some(Refusal::ExpiredCertificate) if cluster.is_expired() => Fault::Expired,
+        _ => match cluster.raft_failure() {
+            Some(why) => Fault::Stopped(why),
+            None => {
+                // Refusals end when the other process does.
+                if *cluster.fault.borrow() == Some(Fault::Duplicate) {
+                    cluster.set_fault(None);
+                }
+                return;
+            }
+        },
+    };
+    cluster.set_fault(Some(fault));
+}
+
+/// Renews the certificate when it is time, until the node stops.
+pub(crate) async fn renew(cluster: Arc<Inner>) {
+    loop {
+        let now = cluster.wall_clock();
+        let left = cluster.identity.certificate().remaining(now).saturating_sub(RENEW_BEFORE);
+        metrics::gauge!("headwater_cluster_certificate_remaining_seconds")
+            .set(cluster.identity.certificate().remaining(now).as_secs_f64());
+        if left.is_zero() {
+            match renew_now(&cluster).await {
+                Ok(()) => tracing::info!("renewed this node's certificate"),
+                Err(error) => {
+                    tracing::warn!(error, "this node's certificate is due and not renewed");
+                }
+            }
+        }
+        tokio::time::sleep(RENEW_EVERY).await;
+    }
+}
+
+/// An origin signs its own; a relay asks the origins in turn.
+pub(crate) async fn renew_now(cluster: &Inner) -> Result<(), String> {
+    let pending = PendingKey::create().map_err(|error| error.to_string())?;
+    let identity = &cluster.identity;
+    if let Ok(authority) = identity.authority() {
+        let request =
+            CertificateRequest::read(pending.request()).map_err(|error| error.to_string())?;
+        let signed = authority.sign(&request, &identity.subject(), cluster.wall_clock(), VALIDITY);
+        let certificate = signed.map_err(|error| error.to_string())?;
+        return identity.renew(&pending, &certificate).map_err(|error| error.to_string());
+    }
+    let mut last = "no origin is connected".to_owned();
+    for (node, _) in cluster.links.all(Alpn::Control) {
+        let request = Request::Renew { request: pending.request().to_vec() };
+        match cluster.ask(node, &request, SIGN_WITHIN).await {
+            Response::Certificate(certificate) => match identity.renew(&pending, &certificate) {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error.to_string(),
+            },
+            Response::Failed(why) => last = why,
+            _ => last = format!("node {} does not answer", NodeId(node.0)),
+        }
+    }
+    Err(last)
+}
