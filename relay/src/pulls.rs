@@ -327,9 +327,9 @@ impl Pulls {
             return Err(PullError::TooManyStreams(table.entries.len()));
         };
         drop(table);
-        match old {
-            Some(mut old) => old.let_go(),
-            None => metrics::gauge!("headwater_relay_pulled_streams").increment(1.0),
+        metrics::gauge!("headwater_relay_pulled_streams").increment(1.0);
+        if let Some(mut old) = old {
+            old.let_go();
         }
         self.pull(stream)
     }

@@ -308,3 +308,34 @@ async fn a_child_that_comes_back_late_gets_all_that_it_missed() {
     let track = there().unwrap();
     until("everything's arrival", || print(&track) == print(&pictures.track())).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_that_overtake_each_other_on_a_bad_link_come_out_in_order() {
+    let origin = Origin::new();
+    let here = broadcast("a");
+    origin.add(&here, 1);
+    let (mut pictures, mut sound) = (Feeder::video(&here), Feeder::audio(&here));
+    let link = Link::to(origin.address()).await;
+    let edge = Edge::new(&[origin.hop(link.address).await]);
+    let pull = edge.pull("a");
+    pictures.group(1, true);
+    sound.group(1, true);
+    pictures.frames(1);
+    sound.frames(1);
+    let there = |name: &TrackName| pull.broadcast().track(name);
+    let begun = |name: &TrackName| there(name).is_some_and(|track| track.newest().is_some());
+    until("the stream's arrival", || begun(&video()) && begun(&TrackName::audio())).await;
+    link.loss_percent.store(5, Ordering::Relaxed);
+    // Groups of a few frames, so that their streams are sent side by side.
+    for seq in 2..60 {
+        pictures.whole_group(seq, 3);
+        sound.whole_group(seq, 5);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for feeder in [&pictures, &sound] {
+        let track = there(feeder.track().name()).unwrap();
+        until("everything's arrival", || print(&track).last() == print(&feeder.track()).last())
+            .await;
+        assert_eq!(print(&track), print(&feeder.track()));
+    }
+}

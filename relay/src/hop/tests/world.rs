@@ -190,6 +190,8 @@ pub(super) struct Link {
     pub(super) cut: Arc<AtomicBool>,
     /// Bytes a second from the node; 0 is unlimited.
     pub(super) bytes_per_s: Arc<AtomicU64>,
+    /// Datagrams of a hundred that are lost on the way back.
+    pub(super) loss_percent: Arc<AtomicU64>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -208,6 +210,7 @@ impl Link {
         far.connect(node).await.unwrap();
         let address = near.local_addr().unwrap();
         let (cut, bytes_per_s) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let loss_percent = Arc::new(AtomicU64::new(0));
         let client = Arc::new(Mutex::new(None));
         let there = {
             let (near, far, cut, client) = (near.clone(), far.clone(), cut.clone(), client.clone());
@@ -222,11 +225,16 @@ impl Link {
             })
         };
         let back = {
-            let (cut, rate) = (cut.clone(), bytes_per_s.clone());
+            let (cut, rate, loss) = (cut.clone(), bytes_per_s.clone(), loss_percent.clone());
+            let mut chance = 7u64;
             tokio::spawn(async move {
                 let mut buffer = vec![0; 65_536];
                 let mut free_at = tokio::time::Instant::now();
                 while let Ok(size) = far.recv(&mut buffer).await {
+                    chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    if (chance >> 33) % 100 < loss.load(Ordering::Relaxed) {
+                        continue;
+                    }
                     let rate = rate.load(Ordering::Relaxed);
                     if rate > 0 {
                         let now = tokio::time::Instant::now();
@@ -242,7 +250,7 @@ impl Link {
                 }
             })
         };
-        Self { address, cut, bytes_per_s, tasks: vec![there, back] }
+        Self { address, cut, bytes_per_s, loss_percent, tasks: vec![there, back] }
     }
 }
 
