@@ -296,6 +296,7 @@ mod tests {
         let alive = Change { peer: NodeId(2), incarnation: two, health: Health::Alive };
         assert_eq!(changes, [alive]);
         detector.heard(NodeId(2), ONE, now + ms(250));
+        detector.heard(NodeId(3), ONE, now + ms(250));
         assert_eq!(detector.health(NodeId(2), now + ms(300)), Some(Health::Suspect));
         assert_eq!(detector.health(NodeId(9), now), None);
     }

@@ -208,8 +208,9 @@ impl Seen {
                 }
                 self.epochs.insert(name.clone(), grant.epoch);
                 let unused = self.unused.get(name).copied().unwrap_or_default();
+                let owner_said = claim.owner_answered && before == Some(Publisher::Live);
                 prop_assert!(
-                    grant.first_group >= unused || claim.owner_answered,
+                    grant.first_group >= unused || owner_said,
                     "{} would use {} again, {} is free",
                     name,
                     grant.first_group,
@@ -231,13 +232,14 @@ impl Seen {
                 }
             }
             (Command::Pause(stop) | Command::Release(stop), Answer::Done) => {
-                // The owner's first word is exact; a second one never counts for less.
+                // The owner's first word is exact; its release never counts for less.
+                let release = matches!(command, Command::Release(_));
                 let first = self.firsts.get(&stop.stream).copied().unwrap_or_default();
                 let unused = self.unused.entry(stop.stream.clone()).or_default();
                 match before {
                     Some(Publisher::Live) => *unused = stop.next_group.max(first),
-                    Some(Publisher::Waiting) => *unused = stop.next_group.max(*unused),
-                    Some(Publisher::None) | None => {}
+                    Some(Publisher::Waiting) if release => *unused = stop.next_group.max(*unused),
+                    _ => {}
                 }
             }
             (Command::RedeemJoinToken { joiner, token, .. }, Answer::Redeemed { node }) => {

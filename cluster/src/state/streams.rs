@@ -150,7 +150,8 @@ impl Default for Floor {
 
 impl Floor {
     fn raise_over(&mut self, record: &StreamRecord) {
-        self.epoch = self.epoch.max(record.grant.epoch);
+        // Above the epoch itself: what was claimed while it stood may arrive late, and finds another.
+        self.epoch = self.epoch.max(record.grant.epoch.next());
         self.group = self.group.max(record.reserved_to);
         self.discontinuity = self.discontinuity.max(record.discontinuity.next());
     }
@@ -179,6 +180,7 @@ impl State {
         if let Some(record) = &record
             && record.session == claim.session
             && record.claimant == claimant
+            && claim.expects <= record.grant.epoch
         {
             return Ok(Answer::Granted(record.grant));
         }

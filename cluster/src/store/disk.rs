@@ -92,14 +92,13 @@ fn open_log(file: &Path) -> Result<(Database, Recovered), StoreError> {
 }
 
 fn read_log(database: &Database) -> Result<Recovered, redb::Error> {
-    // Both tables exist from here on.
-    let transaction = database.begin_write()?;
-    transaction.open_table(LOG)?;
-    transaction.open_table(META)?;
-    transaction.commit()?;
     let mut recovered = Recovered::default();
     let transaction = database.begin_read()?;
-    let meta = transaction.open_table(META)?;
+    // Both tables are made with the first write.
+    let meta = match transaction.open_table(META) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(recovered),
+        opened => opened?,
+    };
     for key in MetaKey::ALL {
         if let Some(record) = meta.get(key.place())? {
             recovered.meta.insert(key, record.value().to_vec());
