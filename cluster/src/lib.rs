@@ -13,6 +13,8 @@ pub mod id;
 pub mod identity;
 pub mod membership;
 pub mod raft;
+#[cfg(test)]
+mod sim;
 pub mod state;
 pub mod store;
 #[cfg(test)]

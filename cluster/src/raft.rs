@@ -35,6 +35,20 @@ openraft::declare_raft_types!(
         Node = PeerAddress,
 );
 
+/// The settings on which safety rests; all others are built on these (`..safe_config()`).
+#[must_use]
+pub fn safe_config() -> openraft::Config {
+    openraft::Config {
+        // A leader sends entries before its own disk has them. One that crashes then, and comes
+        // back as the leader of the same term (openraft's default), would give their numbers to
+        // other entries, and replicas would differ for ever. The simulation found it.
+        enable_leader_restore: Some(false),
+        // A node that was cut off asks before it disturbs those that are not.
+        enable_pre_vote: Some(true),
+        ..openraft::Config::default()
+    }
+}
+
 /// A snapshot on its way: the state as `state::State::encode` wrote it.
 pub type SnapshotData = Bytes;
 

@@ -28,6 +28,10 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::watch;
 
+#[cfg(test)]
+pub(crate) use self::checksum::unseal_value;
+#[cfg(test)]
+pub(crate) use self::journal::Pending;
 pub(crate) use self::journal::{Done, Journal, MetaKey, Recovered, Write};
 pub use self::log::{LogReader, LogStore};
 pub use self::machine::{SnapshotBuilder, StateMachine};

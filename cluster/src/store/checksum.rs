@@ -58,7 +58,7 @@ pub(super) fn seal_value(place: u64, value: &impl Serialize) -> std::io::Result<
 }
 
 /// The value of the record at `place`.
-pub(super) fn unseal_value<T: DeserializeOwned>(place: u64, record: &[u8]) -> Result<T, String> {
+pub(crate) fn unseal_value<T: DeserializeOwned>(place: u64, record: &[u8]) -> Result<T, String> {
     let bytes = unseal(place, record).ok_or("its checksum is wrong")?;
     postcard::from_bytes(bytes).map_err(|e| format!("it cannot be read: {e}"))
 }
