@@ -60,6 +60,7 @@ pub(super) async fn run(context: Context, commands: mpsc::Receiver<ServeCommand>
         served: HashMap::new(),
         jobs: JoinSet::new(),
         all: CancellationToken::new(),
+        announce: false,
         context,
         control,
     };
@@ -77,6 +78,8 @@ struct Server {
     served: HashMap<u64, Served>,
     jobs: JoinSet<Finished>,
     all: CancellationToken,
+    /// The streams that there are may be news to the child.
+    announce: bool,
 }
 
 impl Server {
@@ -88,7 +91,6 @@ impl Server {
         let _stop_all = self.all.clone().drop_guard();
         let mut announced = self.context.source.announced();
         loop {
-            let streams = announced.clone();
             let step = tokio::select! {
                 message = reader.next() => match message {
                     Ok(message) => {
@@ -107,14 +109,22 @@ impl Server {
                     self.command(command);
                     Ok(())
                 }
-                Some(()) = changed(&mut announced) => Ok(()),
+                Some(()) = changed(&mut announced) => {
+                    self.announce = true;
+                    Ok(())
+                }
                 error = self.context.connection.closed() => Err(error.into()),
             };
-            if let Some(streams) = streams {
-                self.core.announce(&streams.borrow());
-            }
             if let Err(error) = step.and_then(|()| self.drain()) {
                 return error;
+            }
+            if std::mem::take(&mut self.announce)
+                && let Some(streams) = &announced
+            {
+                self.core.announce(&streams.borrow());
+                if let Err(error) = self.drain() {
+                    return error;
+                }
             }
         }
     }
@@ -141,6 +151,7 @@ impl Server {
                 ParentOutput::Named(node) => {
                     let peer = self.context.connection.remote_address();
                     tracing::info!(node, %peer, "a child is served");
+                    self.announce = true;
                 }
                 ParentOutput::Leaving(reason) => {
                     tracing::info!(reason, "a child is leaving");

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_media::{BroadcastState, GroupSeq, Track, TrackName};
+use headwater_media::{BroadcastState, Epoch, GroupSeq, Track, TrackName};
 
-use super::world::{Edge, Origin, until};
-use crate::hop::{FetchError, HopOptions};
+use super::world::{Edge, Origin, Streams, until};
+use crate::hop::{FetchError, Hop, HopOptions};
 use crate::pulls::{PullOptions, Pulls};
 use crate::testing::{Feeder, broadcast, h264, name, print};
 use crate::wire::RefusalCode;
@@ -257,4 +257,54 @@ async fn too_many_streams_are_refused() {
     let _one = pulls.pull(&name("a")).unwrap();
     assert!(pulls.pull(&name("b")).is_err());
     assert!(pulls.pull(&name("a")).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_carries_streams_both_ways() {
+    let origin = Origin::new();
+    let (parent, child) = origin.connect(origin.address()).await;
+    let (mine, yours) = (broadcast("mine"), broadcast("yours"));
+    let mut feeders = Vec::new();
+    let mut pulls = Vec::new();
+    let mut edges = Vec::new();
+    for (connection, here, wanted) in [(parent, &mine, "yours"), (child, &yours, "mine")] {
+        let streams = Streams::default();
+        streams.table.lock().insert(here.name().clone(), (here.clone(), Epoch(1)));
+        let (hop, driver) = Hop::new(connection, HopOptions::new(wanted), Arc::new(streams));
+        tokio::spawn(driver);
+        let edge = Edge::new(&[hop]);
+        pulls.push(edge.pull(wanted));
+        edges.push(edge);
+        let mut feeder = Feeder::audio(here);
+        feeder.whole_group(1, 20);
+        feeders.push(feeder);
+    }
+    for (pull, feeder) in pulls.iter().zip(feeders.iter().rev()) {
+        let track = || pull.broadcast().track(&TrackName::audio());
+        let want = print(&feeder.track());
+        until("the stream's arrival", || track().is_some_and(|track| print(&track) == want)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_track_that_cannot_be_added_holds_up_no_other() {
+    let origin = Origin::new();
+    let here = broadcast("a");
+    origin.add(&here, 1);
+    let (mut video, mut audio) = (Feeder::video(&here), Feeder::audio(&here));
+    video.whole_group(1, 3);
+    audio.whole_group(1, 3);
+    let edge = Edge::new(&[]);
+    let pull = edge.pull("a");
+    let _own = Feeder::audio(&pull.broadcast());
+    let hop = origin.hop(origin.address()).await;
+    edge.choice.hops.lock().push(hop);
+    edge.pulls.reconsider(None);
+    let track = || pull.broadcast().track(&TrackName::video());
+    until("the video's arrival", || {
+        track().is_some_and(|track| print(&track) == print(&video.track()))
+    })
+    .await;
+    let own = pull.broadcast().track(&TrackName::audio()).unwrap();
+    assert!(own.window().is_empty());
 }
