@@ -40,7 +40,7 @@ pub use self::recover::{RecoverError, Recovered, recover_force};
 pub use self::status::{ClusterStatus, NodeStatus};
 pub use self::upkeep::Fault;
 use crate::claim::Wish;
-use crate::command::{Answer, Command, Grant, NodeState};
+use crate::command::{Answer, COMMAND_VERSION, Command, Grant, NodeState};
 use crate::control::holder::Holder;
 use crate::detect::Detector;
 use crate::endpoint::{Alpn, ConnectError, Endpoint, Inbound, Refused};
@@ -69,7 +69,8 @@ pub(crate) struct Inner {
     stop: CancellationToken,
 }
 
-/// A node's cluster. Clones are the same one.
+/// A node's cluster. Clones are the same one. It runs until [`Cluster::shutdown`]; dropping it does
+/// not end it.
 #[derive(Clone)]
 pub struct Cluster {
     inner: Arc<Inner>,
@@ -207,6 +208,15 @@ impl Cluster {
     /// No quorum in time, or no such node.
     pub async fn remove(&self, node: NodeId) -> Result<Answer, ProposeError> {
         self.propose(Command::RemoveNode { id: node }).await
+    }
+
+    /// The newest version of commands that all nodes within reach understand, this one included:
+    /// while a cluster is upgraded node by node, nothing newer may be proposed.
+    #[must_use]
+    pub fn commands_understood(&self) -> u16 {
+        let links = self.inner.links.all(Alpn::Control);
+        let theirs = links.iter().filter_map(|(_, link)| link.live());
+        theirs.map(|live| live.hello.commands).fold(COMMAND_VERSION, u16::min)
     }
 
     /// A connection to another node for media. The caller keeps it as long as it needs it.

@@ -168,8 +168,10 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// The other side, or this one, refused.
-    #[error("refused ({refusal}): {detail}")]
+    #[error("{} refuses ({refusal}): {detail}", if *.by_us { "this node" } else { "the other node" })]
     Refused {
+        /// Whether this side did.
+        by_us: bool,
         /// Why.
         refusal: Refusal,
         /// In words.
@@ -246,12 +248,15 @@ impl Endpoint {
         let tls = client_config(&self.inner.identity, alpn.name().as_bytes(), node)?;
         let options = &self.inner.options;
         let client = client(tls, outbound_transport(options, alpn))?;
-        let connection = call(&self.inner.quic, address, client).await;
-        if let Err(ConnectError::Refused { refusal, detail }) = &connection {
-            // Refused by us: it is not the node that it should be. It, too, may be counted there.
-            tracing::debug!(address, node = node.map(|node| node.0), %refusal, detail, "call refused");
-        }
-        connection
+        let called = call(&self.inner.quic, address, client).await;
+        called.map_err(|(error, peer)| {
+            if let (ConnectError::Refused { by_us: true, refusal, detail }, Some(peer)) =
+                (&error, peer)
+            {
+                self.inner.refused.note(*refusal, peer, node, detail);
+            }
+            error
+        })
     }
 
     /// Ends all connections and closes the socket's doors.
@@ -285,8 +290,8 @@ pub(crate) async fn call_to_join(
     };
     let quic = quinn::Endpoint::client(any)
         .map_err(|source| ConnectError::Address { address: address.into(), source })?;
-    let connection = call(&quic, address, client(tls, transport)?).await?;
-    Ok((quic, connection))
+    let called = call(&quic, address, client(tls, transport)?).await;
+    Ok((quic, called.map_err(|(error, _)| error)?))
 }
 
 /// Why the endpoint could not be opened.
@@ -358,27 +363,29 @@ async fn resolve(address: &str) -> Result<Vec<SocketAddr>, ConnectError> {
     }
 }
 
-/// Tries each of a name's addresses.
+/// Tries each of a name's addresses. An error comes with the address that it is about.
 async fn call(
     quic: &quinn::Endpoint,
     address: &str,
     client: quinn::ClientConfig,
-) -> Result<quinn::Connection, ConnectError> {
-    let mut last = ConnectError::Silent(address.to_owned());
-    for target in resolve(address).await? {
+) -> Result<quinn::Connection, (ConnectError, Option<SocketAddr>)> {
+    let mut last = (ConnectError::Silent(address.to_owned()), None);
+    for target in resolve(address).await.map_err(|error| (error, None))? {
         // The name in TLS says nothing: who answers is checked by the URI in the certificate.
         let connecting = match quic.connect_with(client.clone(), target, "headwater.invalid") {
             Ok(connecting) => connecting,
-            Err(quinn::ConnectError::EndpointStopping) => return Err(ConnectError::Closed),
+            Err(quinn::ConnectError::EndpointStopping) => {
+                return Err((ConnectError::Closed, None));
+            }
             Err(error) => {
-                last = ConnectError::Broken(error.to_string());
+                last = (ConnectError::Broken(error.to_string()), Some(target));
                 continue;
             }
         };
         match tokio::time::timeout(HANDSHAKE_MAX, connecting).await {
-            Err(_) => last = ConnectError::Silent(address.to_owned()),
+            Err(_) => last = (ConnectError::Silent(address.to_owned()), Some(target)),
             Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => last = failure(&error, address),
+            Ok(Err(error)) => last = (failure(&error, address), Some(target)),
         }
     }
     Err(last)
@@ -387,7 +394,10 @@ async fn call(
 /// What a connection's end means to the one that called.
 pub(crate) fn failure(error: &ConnectionError, address: &str) -> ConnectError {
     match (refusal_of(error), error) {
-        (Some((refusal, detail)), _) => ConnectError::Refused { refusal, detail },
+        (Some((refusal, detail)), error) => {
+            let by_us = matches!(error, ConnectionError::TransportError(_));
+            ConnectError::Refused { by_us, refusal, detail }
+        }
         (None, ConnectionError::TimedOut) => ConnectError::Silent(address.to_owned()),
         (None, error) => ConnectError::Broken(error.to_string()),
     }

@@ -7,7 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "driver: claims are driven by the clock")]
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use headwater_media::id::{Epoch, StreamName};
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use super::{Inner, ProposeError};
 use crate::claim::{ASK_MAX, Claiming, Progress, Step, Wish};
 use crate::command::{Command, Grant, Refusal};
 use crate::control::messages::{Request, Response};
+use crate::detect::Health;
 use crate::id::NodeId;
 
 /// Why a publisher does not get its stream.
@@ -29,6 +30,10 @@ pub enum ClaimError {
     #[error(transparent)]
     Propose(#[from] ProposeError),
 }
+
+/// How long a node that is not heard any more has to say how far it is. It is asked all the same,
+/// since its word would be exact; but most likely it is dead, and viewers wait.
+const ASK_SILENT_MAX: Duration = Duration::from_millis(25);
 
 /// Who answered, and what.
 type Told = (NodeId, Option<Progress>);
@@ -93,7 +98,12 @@ impl Inner {
                     Some(epoch) => Request::Fence { stream, epoch },
                     None => Request::Progress { stream },
                 };
-                match cluster.ask(node, &request, ASK_MAX).await {
+                let silent = cluster.detector.lock().health(node, Instant::now());
+                let within = match silent {
+                    Some(Health::Suspect | Health::Confirmed) => ASK_SILENT_MAX,
+                    _ => ASK_MAX,
+                };
+                match cluster.ask(node, &request, within).await {
                     Response::Progress(progress) => progress,
                     _ => None,
                 }

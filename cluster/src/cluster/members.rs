@@ -21,6 +21,8 @@ use crate::view::View;
 
 /// Nothing tells that a learner has caught up; so it is looked for this often.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Between two looks in any case: the directory of a busy cluster changes all the time.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// A change that takes longer is tried again.
 const CHANGE_WITHIN: Duration = Duration::from_secs(5);
 /// How long a successor is waited for.
@@ -30,6 +32,7 @@ const TRANSFER_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) async fn run(cluster: Arc<Inner>) {
     let mut view = cluster.view.clone();
     loop {
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
             changed = view.changed() => if changed.is_err() { return },

@@ -76,6 +76,13 @@ pub enum OpenError {
 
 pub(super) async fn open(options: ClusterOptions) -> Result<Cluster, OpenError> {
     let config = Arc::new(raft_config(&options.timings)?);
+    if options.role == Role::Relay {
+        // Before its token is used up.
+        return Err(OpenError::Relay);
+    }
+    if options.endpoint.is_none() && options.join.is_some() {
+        return Err(OpenError::NeedsEndpoint);
+    }
     let identity = Arc::new(identity(&options).await?);
     if identity.subject().role == Role::Relay {
         return Err(OpenError::Relay);

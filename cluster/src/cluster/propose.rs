@@ -105,7 +105,7 @@ impl Inner {
                 tokio::time::timeout(left, here).await.unwrap_or(Response::NoQuorum)
             } else {
                 match self.candidate(hint.take(), turn) {
-                    Some(node) => self.ask(node, request, left.min(ASK_WITHIN)).await,
+                    Some(node) => self.ask_while_leading(node, request, left.min(ASK_WITHIN)).await,
                     None => Response::NotLeader { leader: None },
                 }
             };
@@ -125,7 +125,10 @@ impl Inner {
 
     /// Whom to ask: the leader, or who may be it, or anybody in turn.
     fn candidate(&self, hint: Option<Peer>, turn: usize) -> Option<NodeId> {
-        if let Some(peer) = hint {
+        // A node that is in the directory knows the others from there; a hint is for one that is not.
+        let view = self.view();
+        let is_new = view.node(self.identity.node()).is_none();
+        if let Some(peer) = hint.filter(|peer| is_new || view.node(peer.node).is_some()) {
             self.links.to(Alpn::Control, peer.node, &peer.address);
             return Some(peer.node);
         }
@@ -137,6 +140,27 @@ impl Inner {
         live.sort_by_key(|(node, _)| *node);
         let turn = turn.checked_rem(live.len())?;
         live.get(turn).map(|(node, _)| *node)
+    }
+
+    /// Asks one node, and gives up as soon as it is known that it leads no more: a leader that died
+    /// keeps its connections for a while.
+    async fn ask_while_leading(
+        &self,
+        node: NodeId,
+        request: &Request,
+        within: Duration,
+    ) -> Response {
+        let asked = self.ask(node, request, within);
+        if self.leader() != Some(node) {
+            return asked.await;
+        }
+        let wait = self.raft.wait(Some(within));
+        tokio::select! {
+            response = asked => response,
+            _ = wait.metrics(|metrics| metrics.current_leader != Some(node), "another leads") => {
+                Response::NotLeader { leader: None }
+            }
+        }
     }
 
     /// Asks one node.

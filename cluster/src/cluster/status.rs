@@ -2,6 +2,8 @@
 //!
 //! Not here: how it is printed (the node's commands and API).
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Inner;
@@ -65,12 +67,16 @@ impl Inner {
         let view = self.view();
         let leader = self.leader();
         let voters: Vec<NodeId> = situation.voters.iter().flatten().copied().collect();
+        let mut owned: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for owner in view.owned_streams().filter_map(|(_, record)| record.owner()) {
+            let count = owned.entry(owner.node).or_default();
+            *count = count.saturating_add(1);
+        }
         let nodes = view.nodes().map(|node| {
             let id = node.info.id;
             let link = self.links.get(Alpn::Control, id);
             let connected = id == self.identity.node()
                 || link.as_ref().is_some_and(|link| link.live().is_some());
-            let owned = |owner: NodeId| owner == id;
             let matched = situation.matched.get(&id).copied().flatten();
             NodeStatus {
                 id,
@@ -89,10 +95,7 @@ impl Inner {
                 voter: voters.contains(&id),
                 address: node.info.address.clone(),
                 incarnation: node.info.incarnation.0,
-                streams: view
-                    .owned_streams()
-                    .filter(|(_, record)| record.owner().is_some_and(|owner| owned(owner.node)))
-                    .count(),
+                streams: owned.get(&id).copied().unwrap_or(0),
                 lag: matched.map(|matched| situation.last.saturating_sub(matched)),
                 connected,
                 error: link.filter(|_| !connected).map(|link| link.error()),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Inner;
-use crate::command::{Answer, Command, NodeInfo, Refusal as CommandRefusal, Role};
+use crate::command::{Answer, Command, NodeInfo, Role};
 use crate::control::messages::{Request, Response};
 use crate::endpoint::{Admit, Alpn};
 use crate::id::NodeId;
@@ -23,6 +23,8 @@ use crate::view::View;
 
 /// Between two looks at what is not told by a change of the directory.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two looks in any case.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// Between two attempts at a renewal that failed: a month is left for it.
 const RENEW_EVERY: Duration = Duration::from_secs(600);
 /// How long another origin may take to sign.
@@ -81,6 +83,8 @@ impl Admit for Door {
 pub(crate) async fn run(cluster: Arc<Inner>, info: NodeInfo) {
     let mut view = cluster.view.clone();
     loop {
+        // A busy directory changes a thousand times a second; nodes do not.
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         let seen = view.borrow_and_update().clone();
         link_up(&cluster, &seen);
         let entered = seen.node(info.id).is_some_and(|node| node.info == info);
@@ -97,14 +101,9 @@ pub(crate) async fn run(cluster: Arc<Inner>, info: NodeInfo) {
 /// Enters this node into the directory.
 pub(crate) async fn enter(cluster: &Inner, info: &NodeInfo) {
     match cluster.propose(Command::PutNode(info.clone())).await {
-        Ok(Answer::Refused(CommandRefusal::OtherIncarnation { current })) => {
-            tracing::error!(%current, "a process with a higher incarnation has this node's id");
-            cluster.set_fault(Some(Fault::Duplicate));
+        Ok(Answer::Refused(refusal)) => {
+            tracing::debug!(%refusal, "the directory refuses this node's entry");
         }
-        Ok(Answer::Refused(CommandRefusal::UnknownNode)) => {
-            cluster.set_fault(Some(Fault::Removed));
-        }
-        Ok(Answer::Refused(refusal)) => tracing::error!(%refusal, "the cluster refuses this node"),
         Ok(_) => {}
         Err(error) => tracing::debug!(%error, "this node is not in the directory yet"),
     }
@@ -114,8 +113,16 @@ pub(crate) async fn enter(cluster: &Inner, info: &NodeInfo) {
 fn link_up(cluster: &Inner, view: &View) {
     let me = cluster.identity.node();
     for peer in cluster.identity.peers() {
-        if view.node(peer.node).is_none() && !view.is_removed(peer.node) {
+        let known = view.node(peer.node).is_some() || view.is_removed(peer.node);
+        if !known && peer.node != me {
             cluster.links.to(Alpn::Control, peer.node, &peer.address);
+        }
+    }
+    // After a restart the log knows the members before the directory does.
+    for (node, address) in &cluster.situation(cluster.view()).addresses {
+        let known = *node == me || view.node(*node).is_some() || view.is_removed(*node);
+        if !known && !address.is_empty() {
+            cluster.links.to(Alpn::Control, *node, address);
         }
     }
     for node in view.nodes().filter(|node| node.info.id != me) {
@@ -142,28 +149,43 @@ pub(crate) async fn look_out(cluster: Arc<Inner>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         look_for_faults(&cluster);
+        tell_metrics(&cluster);
     }
+}
+
+fn tell_metrics(cluster: &Inner) {
+    #[allow(clippy::cast_precision_loss, reason = "gauges are floats; all are far below 2^53")]
+    let set = |name: &'static str, value: u64| metrics::gauge!(name).set(value as f64);
+    let view = cluster.view();
+    let links = cluster.links.all(Alpn::Control);
+    let connected = links.iter().filter(|(_, link)| link.live().is_some()).count();
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    set("headwater_cluster_leader", u64::from(cluster.leader() == Some(cluster.identity.node())));
+    set("headwater_cluster_has_leader", u64::from(cluster.leader().is_some()));
+    set("headwater_cluster_term", cluster.term());
+    set("headwater_cluster_applied_index", view.index());
+    set("headwater_cluster_nodes", count(view.nodes().count()));
+    set("headwater_cluster_connected_nodes", count(connected));
+    set("headwater_cluster_owned_streams", count(view.owned_streams_count()));
 }
 
 /// The others know best what is wrong with this node.
 fn look_for_faults(cluster: &Inner) {
     let told = cluster.links.all(Alpn::Control).into_iter().find_map(|(_, link)| link.refusal());
+    let view = cluster.view();
+    let me = &cluster.identity;
+    let superseded =
+        view.node(me.node()).is_some_and(|node| node.info.incarnation > me.incarnation());
     let fault = match told {
-        Some(Refusal::DuplicateNode) => Fault::Duplicate,
-        Some(Refusal::RemovedNode) => Fault::Removed,
-        Some(Refusal::ExpiredCertificate) if cluster.is_expired() => Fault::Expired,
-        _ => match cluster.raft_failure() {
-            Some(why) => Fault::Stopped(why),
-            None => {
-                // Refusals end when the other process does.
-                if *cluster.fault.borrow() == Some(Fault::Duplicate) {
-                    cluster.set_fault(None);
-                }
-                return;
-            }
-        },
+        _ if superseded => Some(Fault::Duplicate),
+        _ if view.is_removed(me.node()) => Some(Fault::Removed),
+        Some(Refusal::DuplicateNode) => Some(Fault::Duplicate),
+        Some(Refusal::RemovedNode) => Some(Fault::Removed),
+        Some(Refusal::ExpiredCertificate) if cluster.is_expired() => Some(Fault::Expired),
+        // A refusal ends when its cause does: when the other process was stopped, say.
+        _ => cluster.raft_failure().map(Fault::Stopped),
     };
-    cluster.set_fault(Some(fault));
+    cluster.set_fault(fault);
 }
 
 /// Renews the certificate when it is time, until the node stops.

@@ -29,24 +29,28 @@ const TELL_WITHIN: Duration = Duration::from_millis(200);
 struct Seen {
     /// Frames heard, by connection.
     frames: BTreeMap<(NodeId, usize), u64>,
-    /// Whether the leader was told of a suspicion that may have ended.
+    /// Whether the others were told of a suspicion that may have ended.
     accused: bool,
+    /// How often it was looked while the leader was silent.
+    leaderless: usize,
     /// Nodes about which a proposal is on its way.
     proposing: Arc<Mutex<BTreeSet<NodeId>>>,
 }
 
 /// Watches until the node stops.
-pub(crate) async fn run(cluster: Arc<Inner>, every: Duration) {
+pub(crate) async fn run(cluster: Arc<Inner>, keep_alive: Duration) {
     let mut seen = Seen::default();
-    let mut ticks = tokio::time::interval(every);
+    // Twice a keep-alive: silence is then known half a keep-alive late at most.
+    let mut ticks = tokio::time::interval(keep_alive / 2);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let now = Instant::now();
         look(&cluster, &mut seen, now);
+        accuse(&cluster, &mut seen, now);
         match cluster.leader() {
             Some(leader) if leader == cluster.identity.node() => judge(&cluster, &seen, now),
-            Some(leader) => accuse(&cluster, &mut seen, leader, now),
+            Some(leader) => campaign(&cluster, &mut seen, leader, now).await,
             None => {}
         }
     }
@@ -80,17 +84,48 @@ fn look(cluster: &Inner, seen: &mut Seen, now: Instant) {
     }
 }
 
-/// Tells the leader whom this node does not hear; also, once, that there is nobody any more.
-fn accuse(cluster: &Arc<Inner>, seen: &mut Seen, leader: NodeId, now: Instant) {
-    let suspects: Vec<(NodeId, Incarnation)> = cluster.detector.lock().suspected(now).collect();
+/// Tells the others whom this node does not hear; also, once, that there is nobody any more. All are
+/// told, not the leader alone: it may be the leader that is dead, and the next one must know.
+fn accuse(cluster: &Arc<Inner>, seen: &mut Seen, now: Instant) {
+    let view = cluster.view();
+    let is_up = |node: NodeId| view.node(node).is_some_and(|node| node.state() != NodeState::Down);
+    let suspects: Vec<(NodeId, Incarnation)> =
+        cluster.detector.lock().suspected(now).filter(|(node, _)| is_up(*node)).collect();
     if suspects.is_empty() && !seen.accused {
         return;
     }
     seen.accused = !suspects.is_empty();
-    let cluster = cluster.clone();
-    tokio::spawn(async move {
-        cluster.ask(leader, &Request::Suspect(suspects), TELL_WITHIN).await;
-    });
+    for (node, link) in cluster.links.all(Alpn::Control) {
+        if link.live().is_none() || suspects.iter().any(|(suspect, _)| *suspect == node) {
+            continue;
+        }
+        let (cluster, suspects) = (cluster.clone(), suspects.clone());
+        tokio::spawn(async move {
+            cluster.ask(node, &Request::Suspect(suspects), TELL_WITHIN).await;
+        });
+    }
+}
+
+/// A leader that is silent need not be waited for until Raft's own timeouts, which must allow for
+/// leaders that are slow: as soon as its lease is over, the voters that are alive campaign, in turn
+/// and by pre-vote, which changes nothing where the leader is heard by others.
+async fn campaign(cluster: &Inner, seen: &mut Seen, leader: NodeId, now: Instant) {
+    let me = cluster.identity.node();
+    let alive: Vec<NodeId> = {
+        let detector = cluster.detector.lock();
+        if detector.health(leader, now).is_none_or(|health| health == Health::Alive) {
+            seen.leaderless = 0;
+            return;
+        }
+        let is_alive =
+            |node: &NodeId| *node == me || detector.health(*node, now) == Some(Health::Alive);
+        cluster.voters().into_iter().filter(is_alive).collect()
+    };
+    let turn = seen.leaderless.checked_rem(alive.len()).unwrap_or(0);
+    seen.leaderless = seen.leaderless.saturating_add(1);
+    if alive.get(turn) == Some(&me) && cluster.raft.trigger().elect(true).await.is_err() {
+        tracing::debug!("raft has stopped");
+    }
 }
 
 /// As leader: brings the directory into line with what the detector says.
@@ -133,12 +168,12 @@ impl Inner {
     /// Another node tells whom it does not hear: all of them.
     pub(crate) fn suspicion_from(&self, observer: NodeId, suspects: &[(NodeId, Incarnation)]) {
         let now = Instant::now();
+        let suspects: BTreeMap<NodeId, Incarnation> = suspects.iter().copied().collect();
         let view = self.view();
         let mut detector = self.detector.lock();
-        for node in view.nodes() {
-            let id = node.info.id;
-            match suspects.iter().find(|(suspect, _)| *suspect == id) {
-                Some((_, incarnation)) => detector.suspicion_from(observer, id, *incarnation, now),
+        for id in view.nodes().map(|node| node.info.id) {
+            match suspects.get(&id) {
+                Some(incarnation) => detector.suspicion_from(observer, id, *incarnation, now),
                 None => detector.suspicion_ends(observer, id),
             }
         }

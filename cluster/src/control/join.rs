@@ -26,7 +26,7 @@ use crate::transport::wire::{self, JOIN_MAX, WireError};
 /// A joiner says its word within this time, or goes.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 /// A token made a moment ago on another node is known here within this time.
-const TOKEN_KNOWN_WITHIN: Duration = Duration::from_secs(2);
+const TOKEN_KNOWN_WITHIN: Duration = Duration::from_secs(1);
 /// How long a joiner waits for its answer: a proposal's time and an election's.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 

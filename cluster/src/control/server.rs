@@ -17,7 +17,7 @@ use crate::command::{Command, Role};
 use crate::endpoint::{Inbound, refuse};
 use crate::id::NodeId;
 use crate::identity::{Refusal, Request as CertificateRequest, Subject, VALIDITY};
-use crate::transport::wire::{self, CONTROL_MAX, WireError};
+use crate::transport::wire::{self, CONTROL_MAX, REQUESTS_MAX, WireError};
 
 /// Answers until the endpoint is closed.
 pub(crate) async fn serve(cluster: Arc<Inner>, mut queue: mpsc::Receiver<Inbound>) {
@@ -28,6 +28,8 @@ pub(crate) async fn serve(cluster: Arc<Inner>, mut queue: mpsc::Receiver<Inbound
             if registry.meet(&inbound).await.is_none() {
                 return;
             }
+            inbound.connection.set_max_concurrent_bi_streams(REQUESTS_MAX.into());
+            inbound.connection.set_max_concurrent_uni_streams(0_u32.into());
             while let Ok((send, receive)) = inbound.connection.accept_bi().await {
                 let cluster = cluster.clone();
                 let connection = inbound.connection.clone();

@@ -186,6 +186,7 @@ async fn a_caller_refuses_a_node_that_is_not_the_one_it_called() {
     let called = two.endpoint.connect(&three.address(), Alpn::Raft, Some(NodeId(1))).await;
     let Err(ConnectError::Refused { refusal, .. }) = called else { panic!("{called:?}") };
     assert_eq!(refusal, Refusal::OtherNode);
+    assert_eq!(two.endpoint.refused().count(Refusal::OtherNode), 1);
     // Its own address, by a slip in the configuration.
     let called = two.endpoint.connect(&two.address(), Alpn::Raft, Some(NodeId(1))).await;
     assert!(matches!(called, Err(ConnectError::Refused { .. })), "{called:?}");

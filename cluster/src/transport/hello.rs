@@ -171,7 +171,7 @@ impl Registry {
             refuse(connection, refusal, &detail);
             let peer = connection.remote_address();
             self.refused.note(refusal, peer, None, &detail);
-            ConnectError::Refused { refusal, detail }
+            ConnectError::Refused { by_us: true, refusal, detail }
         };
         match tokio::time::timeout(HELLO_WITHIN, talk).await {
             Err(_) => Err(ConnectError::Silent(address.to_owned())),

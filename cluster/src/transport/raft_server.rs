@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::hello::Registry;
 use super::raft_client::{RaftRequest, RaftResponse};
-use super::wire::{self, RAFT_MAX, SNAPSHOT_MAX, WireError};
+use super::wire::{self, RAFT_MAX, REQUESTS_MAX, SNAPSHOT_MAX, WireError};
 use crate::endpoint::{Inbound, refuse};
 use crate::id::NodeId;
 use crate::identity::Refusal;
@@ -38,6 +38,8 @@ pub(crate) async fn serve<SM>(
         let (raft, registry, snapshots) = (raft.clone(), registry.clone(), snapshots.clone());
         tokio::spawn(async move {
             let Some(hello) = registry.meet(&inbound).await else { return };
+            inbound.connection.set_max_concurrent_bi_streams(REQUESTS_MAX.into());
+            inbound.connection.set_max_concurrent_uni_streams(0_u32.into());
             while let Ok((send, receive)) = inbound.connection.accept_bi().await {
                 let exchange = Exchange {
                     raft: raft.clone(),

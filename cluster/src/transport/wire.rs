@@ -12,11 +12,14 @@ use serde::de::DeserializeOwned;
 
 /// Longest first message of a connection, in bytes.
 pub(crate) const HELLO_MAX: usize = 512;
-/// Longest request or answer of Raft's, in bytes, snapshots aside: so many entries as
-/// `max_payload_entries` has, each of the longest.
-pub(crate) const RAFT_MAX: usize = 16 * 1024 * 1024;
-/// Longest control request or answer, in bytes: one command, or the status of 4,096 nodes.
-pub(crate) const CONTROL_MAX: usize = 2 * 1024 * 1024;
+/// Longest request or answer of Raft's, in bytes, snapshots aside: a mebibyte of entries (the store
+/// sees to that), and one entry more.
+pub(crate) const RAFT_MAX: usize = 4 * 1024 * 1024;
+/// Longest control request or answer, in bytes: an extension of a thousand streams of the longest
+/// names.
+pub(crate) const CONTROL_MAX: usize = 1024 * 1024;
+/// Requests that a member may have on their way on one connection.
+pub(crate) const REQUESTS_MAX: u32 = 64;
 /// Longest message of a joiner, in bytes; and of the answer to it.
 pub(crate) const JOIN_MAX: usize = 16 * 1024;
 /// Longest snapshot, in bytes: a million names of the longest, and twice over.
@@ -112,5 +115,29 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> 
         Ok((message, [])) => Ok(message),
         Ok(_) => Err(WireError::Malformed("bytes behind its end")),
         Err(_) => Err(WireError::Malformed("not of the kind expected")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::control::messages::{JoinRequest, JoinResponse, Request, Response};
+    use crate::transport::hello::Hello;
+    use crate::transport::raft_client::{RaftRequest, RaftResponse};
+
+    proptest! {
+        /// Whatever comes, it is a message or an error.
+        #[test]
+        fn bytes_of_any_kind_make_errors_and_no_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = decode::<Hello>(&bytes);
+            let _ = decode::<Request>(&bytes);
+            let _ = decode::<Response>(&bytes);
+            let _ = decode::<JoinRequest>(&bytes);
+            let _ = decode::<JoinResponse>(&bytes);
+            let _ = decode::<RaftRequest>(&bytes);
+            let _ = decode::<RaftResponse>(&bytes);
+        }
     }
 }

@@ -216,3 +216,110 @@ async fn many_claims_at_once_are_all_answered() {
     println!("one claim at a time: p50 {:?}, max {:?}", times[25], times[49]);
     nodes.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_joins_late_starts_from_a_snapshot() {
+    let mut nodes = Nodes::open(2).await;
+    for n in 0..200 {
+        nodes.clusters[1].claim(wish(&nodes.clusters[1], &format!("early/{n}"))).await.unwrap();
+    }
+    let leader = nodes.leader().await;
+    let raft = &nodes.clusters[leader].inner.raft;
+    raft.trigger().snapshot().await.unwrap();
+    let index = nodes.clusters[leader].status().applied;
+    until("a snapshot is there", || {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.snapshot.is_some_and(|snapshot| snapshot.index >= index)
+    })
+    .await;
+    raft.trigger().purge_log(index).await.unwrap();
+    until("the log before it is gone", || {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.purged.is_some_and(|purged| purged.index >= index)
+    })
+    .await;
+    nodes.join().await;
+    let late = &nodes.clusters[2];
+    late.linearizable().await.unwrap();
+    assert_eq!(late.view().borrow().owned_streams_count(), 200);
+    nodes.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_for_media_are_handed_to_the_node() {
+    let nodes = Nodes::open(2).await;
+    let mut queue = nodes.clusters[0].take_relay_connections().unwrap();
+    assert!(nodes.clusters[0].take_relay_connections().is_none());
+    let out = nodes.clusters[1].connect_relay(NodeId(1)).await.unwrap();
+    let inbound = queue.recv().await.unwrap();
+    assert_eq!(inbound.peer.unwrap().node, NodeId(2));
+    let mut send = out.open_uni().await.unwrap();
+    send.write_all(b"media").await.unwrap();
+    send.finish().unwrap();
+    let mut receive = inbound.connection.accept_uni().await.unwrap();
+    assert_eq!(receive.read_to_end(10).await.unwrap(), b"media");
+    let nobody = nodes.clusters[1].connect_relay(NodeId(99)).await;
+    assert!(nobody.is_err());
+    nodes.close().await;
+}
+
+/// As by SIGKILL: nothing more is said, not even that connections end.
+fn kill(runtime: tokio::runtime::Runtime) {
+    runtime.shutdown_background();
+}
+
+#[test]
+fn a_leader_that_is_killed_is_replaced_within_a_second() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let mut runtimes: Vec<_> = (0..3).map(|_| Some(runtime())).collect();
+    let main = runtime();
+    let mut nodes = Nodes { clusters: Vec::new(), folders: Vec::new() };
+    for runtime in runtimes.iter().flatten() {
+        let folder = TestFolder::new();
+        let mut options = with_endpoint(folder.path().to_owned());
+        if let Some(first) = nodes.clusters.first() {
+            let token = main.block_on(first.join_token(Duration::from_secs(60))).unwrap();
+            let address = first.local_address().unwrap().to_string();
+            options.join = Some(Join { address, token });
+        }
+        let opened = runtime.block_on(Cluster::open(options)).unwrap();
+        nodes.clusters.push(opened);
+        nodes.folders.push(folder);
+        main.block_on(nodes.all_vote());
+    }
+    let leader = main.block_on(nodes.leader());
+    let dead = nodes.clusters[leader].node();
+    let rest: Vec<Cluster> =
+        nodes.clusters.iter().filter(|cluster| cluster.node() != dead).cloned().collect();
+    let held = nodes.clusters[leader].clone();
+    main.block_on(held.claim(wish(&held, "held"))).unwrap();
+    drop(held);
+    kill(runtimes[leader].take().unwrap());
+    let killed = Instant::now();
+    main.block_on(rest[0].claim(wish(&rest[0], "new"))).unwrap();
+    let claimed = killed.elapsed();
+    main.block_on(until("the leader is found dead", || {
+        rest.iter().all(|cluster| {
+            let view = cluster.view();
+            let view = view.borrow();
+            view.node(dead).is_some_and(|node| node.state() == NodeState::Down)
+        })
+    }));
+    let found = killed.elapsed();
+    main.block_on(rest[1].claim(wish(&rest[1], "held"))).unwrap();
+    println!(
+        "leader killed: new claim after {claimed:?}, found dead after {found:?}, its stream taken \
+         after {:?}",
+        killed.elapsed()
+    );
+    // A second on a quiet machine; the tests' machine has other things to do.
+    assert!(claimed < Duration::from_secs(5), "{claimed:?}");
+    for runtime in runtimes.into_iter().flatten() {
+        kill(runtime);
+    }
+}
