@@ -11,7 +11,8 @@ use std::time::Duration;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
@@ -49,6 +50,8 @@ struct Cables {
     cut: BTreeSet<(NodeId, NodeId)>,
     weather: Weather,
     chance: Chance,
+    /// Snapshots that arrived whole.
+    snapshots: u64,
 }
 
 /// Why there is no answer.
@@ -67,6 +70,7 @@ impl Net {
             cut: BTreeSet::new(),
             weather: Weather::FAIR,
             chance,
+            snapshots: 0,
         })))
     }
 
@@ -88,6 +92,10 @@ impl Net {
 
     pub(super) fn set_weather(&self, weather: Weather) {
         self.0.lock().weather = weather;
+    }
+
+    pub(super) fn snapshots(&self) -> u64 {
+        self.0.lock().snapshots
     }
 
     fn is_running(&self, (node, process): Process) -> bool {
@@ -254,10 +262,22 @@ impl RaftNetworkV2<TypeConfig> for Way {
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
-            sent = sent => sent.map_err(|error| match error {
+            sent = sent => sent.inspect(|_| self.net.0.lock().snapshots += 1).map_err(|error| match error {
                 RPCError::Unreachable(error) => StreamingError::Unreachable(error),
                 other => StreamingError::Network(NetworkError::new(&other)),
             }),
         }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.ask(&option, move |raft| {
+            let req = req.clone();
+            async move { raft.handle_transfer_leader(req).await }
+        })
+        .await
     }
 }

@@ -99,9 +99,9 @@ impl SimNode {
             enable_pre_vote: Some(!self.options.hasty()),
             enable_leader_restore: Some(self.options.leader_restore),
             // Small, so that snapshots are made, sent and installed all the time.
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(40),
-            max_in_snapshot_log_to_keep: 10,
-            replication_lag_threshold: 45,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(12),
+            max_in_snapshot_log_to_keep: 3,
+            replication_lag_threshold: 15,
             install_snapshot_timeout: 500,
             ..safe_config()
         }

@@ -2,7 +2,7 @@
 //!
 //! Not here: the rules (`check`), what publishers do (`publisher`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +60,9 @@ pub(super) struct Report {
     groups: u64,
     states: u64,
     calls: u64,
+    snapshots: u64,
+    hand_overs: u64,
+    memberships: u64,
 }
 
 impl Report {
@@ -71,6 +74,9 @@ impl Report {
         self.groups += other.groups;
         self.states += other.states;
         self.calls += other.calls;
+        self.snapshots += other.snapshots;
+        self.hand_overs += other.hand_overs;
+        self.memberships += other.memberships;
     }
 }
 
@@ -136,6 +142,7 @@ impl World {
         let mut report = chaos.report;
         (report.claims, report.groups, report.states) = ledger.counts();
         report.calls = ledger.calls.values().map(|calls| calls.len() as u64).sum();
+        report.snapshots = world.net.snapshots();
         Ok(report)
     }
 
@@ -454,6 +461,54 @@ impl Chaos {
         if self.chance.permille(10) {
             self.gossip(ids);
         }
+        if self.chance.permille(8) {
+            self.hand_over(ids);
+        }
+        if self.chance.permille(8) {
+            // Most of them, and two at least.
+            let mut voters: BTreeSet<NodeId> = ids.iter().copied().collect();
+            voters.remove(&self.any(ids));
+            if ids.len() > 3 && self.chance.permille(500) {
+                voters.remove(&self.any(ids));
+            }
+            if self.chance.permille(300) {
+                voters = ids.iter().copied().collect();
+            }
+            self.set_voters(voters);
+        }
+    }
+
+    /// The raft of a node that holds itself for the leader.
+    fn leader(&self) -> Option<super::node::Raft> {
+        let nodes = self.world.nodes.lock();
+        let mut rafts = nodes.values().filter_map(|node| {
+            let raft = &node.running.as_ref()?.raft;
+            let leader = raft.metrics().borrow_watched().current_leader;
+            (leader == Some(node.id)).then(|| raft.clone())
+        });
+        rafts.next()
+    }
+
+    /// The leader hands its office to somebody.
+    fn hand_over(&mut self, ids: &[NodeId]) {
+        let to = self.any(ids);
+        if let Some(raft) = self.leader() {
+            self.report.hand_overs += 1;
+            tokio::spawn(async move {
+                let _ = raft.trigger().transfer_leader(to).await;
+            });
+        }
+    }
+
+    /// The leader changes who votes; the others go on as learners.
+    fn set_voters(&mut self, voters: BTreeSet<NodeId>) {
+        if let Some(raft) = self.leader() {
+            self.report.memberships += 1;
+            tokio::spawn(async move {
+                let change = raft.change_membership(voters, true);
+                let _ = tokio::time::timeout(Duration::from_secs(2), change).await;
+            });
+        }
     }
 
     /// Somebody says of a node that it is dead, or alive; true or not.
@@ -507,6 +562,7 @@ impl Chaos {
                 if Instant::now() > deadline {
                     return Err(format!("{} cannot be claimed again", stream(n)));
                 }
+                self.set_voters(ids.iter().copied().collect());
                 for (at, process) in self.world.running().into_iter().enumerate() {
                     let incarnation = Incarnation(process.1);
                     self.tell(process, process.0, incarnation, NodeState::Up);
