@@ -110,7 +110,7 @@ pub enum ParentOutput {
     Stop(u64),
     /// Pass the wish for a keyframe on to the subscription's track of this number.
     Wish(u64, u64),
-    /// Send one group, then [`Parent::fetched`], or [`Parent::refuse`].
+    /// Send one group, then [`Parent::done`], or [`Parent::refuse`].
     Fetch(FetchRequest),
     /// The child has said who it is.
     Named(String),
