@@ -19,7 +19,7 @@ use super::wire::{self, HELLO_MAX, WireError};
 use crate::command::COMMAND_VERSION;
 use crate::endpoint::{ConnectError, Inbound, Refused, failure, refuse};
 use crate::id::{Incarnation, NodeId};
-use crate::identity::{IdentityError, Refusal, random};
+use crate::identity::{IdentityError, Refusal, peer_of, random};
 
 /// The versions of the messages between nodes that this program speaks. A rolling upgrade needs
 /// each version to speak the one before, too.
@@ -186,6 +186,10 @@ impl Registry {
                 Err((refusal, detail)) => Err(refuse_for(refusal, detail)),
                 Ok(()) if hello.node == self.me.node => {
                     Err(refuse_for(Refusal::DuplicateNode, "this node called itself".into()))
+                }
+                Ok(()) if peer_of(connection).map(|peer| peer.node) != Some(hello.node) => {
+                    let text = format!("says to be node {}", hello.node);
+                    Err(refuse_for(Refusal::ForgedNodeId, text))
                 }
                 Ok(()) => Ok(hello),
             },

@@ -5,10 +5,29 @@
 use metrics::{KeyName, Recorder, Unit};
 
 /// Name and meaning, by name.
-const HELP: [(&str, &str); 68] = [
+const HELP: [(&str, &str); 84] = [
     ("headwater_audio_bridge_errors_total", "Packets of sound that could not be transcoded."),
     ("headwater_audio_bridges", "Audio transcodes that run now."),
     ("headwater_audio_bridges_refused_total", "Audio transcodes refused by a limit."),
+    (
+        "headwater_cluster_applied_index",
+        "Index of the newest entry of the log that this node has applied.",
+    ),
+    ("headwater_cluster_certificate_remaining_seconds", "Until this node's certificate ends."),
+    ("headwater_cluster_connected_nodes", "Other nodes to which this one has a connection."),
+    ("headwater_cluster_has_leader", "1 if this node knows who leads."),
+    ("headwater_cluster_health_changes_total", "Nodes that fell silent or were heard again."),
+    ("headwater_cluster_leader", "1 if this node leads."),
+    ("headwater_cluster_log_failures_total", "Failures of the disk that has the cluster's log."),
+    ("headwater_cluster_log_sync_seconds", "How long the disk took to sync the cluster's log."),
+    ("headwater_cluster_log_syncs_total", "Syncs of the cluster's log."),
+    ("headwater_cluster_log_writes_total", "Writes to the cluster's log; several share a sync."),
+    ("headwater_cluster_nodes", "Nodes of the cluster, dead ones included."),
+    ("headwater_cluster_owned_streams", "Streams that have an owner, in the whole cluster."),
+    ("headwater_cluster_proposals_refused_total", "Proposals refused because too many wait."),
+    ("headwater_cluster_propose_seconds", "From a proposal to its answer."),
+    ("headwater_cluster_refused_total", "What was refused on the cluster port, by reason."),
+    ("headwater_cluster_term", "Raft's term: rises at each election."),
     ("headwater_hls_part_latency_seconds", "From the packager's waking to a part's publication."),
     ("headwater_hls_parts_total", "Parts published."),
     ("headwater_hls_parts_unwritable_total", "Parts left out because they could not be written."),
