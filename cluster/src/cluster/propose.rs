@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use openraft::ReadPolicy;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 
-use super::Inner;
+use super::{Fault, Inner};
 use crate::command::{Answer, Command};
 use crate::control::messages::{Request, Response};
 use crate::endpoint::Alpn;
@@ -95,6 +95,11 @@ impl Inner {
         loop {
             if self.stop.is_cancelled() {
                 return Err(ProposeError::Stopped("it is shutting down".into()));
+            }
+            if let Some(fault) = &*self.fault.borrow()
+                && *fault != Fault::Duplicate
+            {
+                return Err(ProposeError::Stopped(fault.to_string()));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

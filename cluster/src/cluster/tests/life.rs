@@ -265,6 +265,29 @@ async fn connections_for_media_are_handed_to_the_node() {
     nodes.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_can_be_removed_while_it_leads() {
+    let nodes = Nodes::open(3).await;
+    let leader = nodes.leader().await;
+    let gone = nodes.clusters[leader].node();
+    let rest: Vec<&Cluster> =
+        nodes.clusters.iter().filter(|cluster| cluster.node() != gone).collect();
+    assert_eq!(rest[0].remove(gone).await, Ok(Answer::Done));
+    until("the others go on without it", || {
+        rest.iter().all(|cluster| {
+            let leads = cluster.leader().is_some_and(|leader| leader != gone);
+            leads && !cluster.inner.voters().contains(&gone)
+        })
+    })
+    .await;
+    rest[0].claim(wish(rest[0], "after")).await.unwrap();
+    let fault = nodes.clusters[leader].fault();
+    until("it learns that it was removed", || *fault.borrow() == Some(Fault::Removed)).await;
+    let refused = nodes.clusters[leader].claim(wish(&nodes.clusters[leader], "mine")).await;
+    assert!(matches!(refused, Err(ClaimError::Propose(ProposeError::Stopped(_)))), "{refused:?}");
+    nodes.close().await;
+}
+
 /// As by SIGKILL: nothing more is said, not even that connections end.
 fn kill(runtime: tokio::runtime::Runtime) {
     runtime.shutdown_background();
