@@ -14,6 +14,10 @@
 //! What it does not fix is openraft's tick phase and the order in which tokio's `select!` looks:
 //! a failing seed may need a few runs to fail again (`SIM_REPEAT=50`).
 //!
+//! Open: in about one of 400 seeds (5470 and 5552 did) a debug assertion of openraft's about the
+//! order of its own progress stops a node, and the day does not settle. No rule was broken in them.
+//! It was not yet seen without messages delivered twice.
+//!
 //! Not here: QUIC, redb, real clocks; `store::tests` and the tests with real processes have those.
 
 mod check;

@@ -217,11 +217,15 @@ impl RaftNetworkV2<TypeConfig> for Way {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.ask(&option, move |raft| {
-            let rpc = rpc.clone();
-            async move { raft.append_entries(rpc).await }
-        })
-        .await
+        let (from, to, told) = (self.from, self.to, format!("{rpc}"));
+        let answer = self
+            .ask(&option, move |raft| {
+                let rpc = rpc.clone();
+                async move { raft.append_entries(rpc).await }
+            })
+            .await;
+        super::trace(|| format!("{}.{} to {to}: {told}: {answer:?}", from.0, from.1));
+        answer
     }
 
     async fn vote(
