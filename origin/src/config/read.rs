@@ -3,7 +3,7 @@
 //!
 //! Not here: which keys there are (`schema`), opening files and reading the environment (callers).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use toml::de::{DeTable, DeValue};
@@ -95,11 +95,19 @@ pub struct Reading {
 /// The start of every variable's name that concerns us.
 const VARIABLE_PREFIX: &str = "HEADWATER_";
 
+/// The one key of a section that has a short variable too, `HEADWATER_JOIN_TOKEN`.
+const JOIN_TOKEN: &str = "join_token";
+
 impl Reading {
     /// Where `key` (with its section) was given.
     #[must_use]
     pub fn origin(&self, key: &str) -> Origin {
         self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    }
+
+    /// The keys (with their sections) that were given and are allowed.
+    pub(super) fn given(&self) -> BTreeSet<String> {
+        self.origins.keys().cloned().collect()
     }
 
     /// Reads the text of a file.
@@ -155,6 +163,9 @@ impl Reading {
                     self.set(origin, section, key, Input::Text(&value));
                 }
                 Some((section, _)) => self.unknown_section(origin, section),
+                None if path == JOIN_TOKEN => {
+                    self.set(origin, "cluster", JOIN_TOKEN, Input::Text(&value));
+                }
                 None if self.knows("", &path) => self.set(origin, "", &path, Input::Text(&value)),
                 None => self.warnings.push(format!("the variable {name} is not known and ignored")),
             }
@@ -285,6 +296,13 @@ mod tests {
             ("[http]\nenabled = \"yes\"", 2, "http.enabled", "true or false"),
             ("[htttp]\nlisten = \"x\"", 1, "htttp", "did you mean http?"),
             ("http = 3", 1, "http", "this is a section"),
+            ("bind = \"here\"", 1, "bind", "an IP address such as"),
+            ("[cluster]\nadvertise = \"a\"", 2, "cluster.advertise", "a host with a port"),
+            ("[cluster]\nname = \"a b\"", 2, "cluster.name", "1 to 64 characters"),
+            ("[cluster]\nregion = \"\"", 2, "cluster.region", "1 to 64 characters"),
+            ("[cluster]\nrole = \"king\"", 2, "cluster.role", "expected \"origin\""),
+            ("[cluster]\nhttp = [\"a\"]", 2, "cluster.http", "a list of up to 8 URLs"),
+            ("[cluster]\nheartbeat = \"1ms\"", 2, "cluster.heartbeat", "between 10ms and 5s"),
             ("[http.tls]\ncert = \"x\"", 1, "http.tls", "unknown key"),
             ("[webrtc]\nworkers = -1", 2, "webrtc.workers", "a whole number"),
             ("[webrtc]\nworkers = 1000", 2, "webrtc.workers", "between 0 and 256"),
@@ -318,8 +336,10 @@ mod tests {
 
     #[test]
     fn a_secret_is_never_repeated_in_an_error() {
-        let errors = errors_of("[srt]\npassphrase = \"hunter2\"");
-        assert!(!format!("{errors:?}").contains("hunter2"), "{errors:?}");
+        for text in ["[srt]\npassphrase = \"hunter2\"", "[cluster]\njoin_token = \"hunter2\""] {
+            let errors = errors_of(text);
+            assert!(errors.len() == 1 && !format!("{errors:?}").contains("hunter2"), "{errors:?}");
+        }
     }
 
     #[test]
@@ -349,13 +369,14 @@ mod tests {
             ("HEADWATER_HTTB__LISTEN", "x"),
             ("HEADWATER_AUTH__OPEN", "maybe"),
             ("HEADWATER_SOMETHING", "x"),
+            ("HEADWATER_JOIN_TOKEN", "x"),
             ("PATH", "x"),
         ];
         reading.variables(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(reading.raw.http.listen.port(), 1);
         assert_eq!(reading.raw.webrtc.public_addresses.len(), 2);
         let keys: Vec<_> = reading.errors.iter().map(|error| error.key.as_str()).collect();
-        assert_eq!(keys, ["auth.open", "httb", "http.listn"]);
+        assert_eq!(keys, ["auth.open", "httb", "http.listn", "cluster.join_token"]);
         assert_eq!(reading.warnings.len(), 1);
     }
 }

@@ -7,11 +7,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use headwater_cluster::id::{NodeName, Region};
+use headwater_cluster::identity::JoinToken;
 use headwater_media::StreamName;
 
+use super::cluster::{BaseUrl, HostPort};
 use super::ice::IceServer;
 use super::value::{
-    BitRate, ByteSize, HlsAudio, Input, LogFilter, LogFormat, Passphrase, SecondPublisher, Value,
+    BitRate, ByteSize, HlsAudio, Input, LogFilter, LogFormat, NodeRole, Passphrase,
+    SecondPublisher, Value,
 };
 
 use crate::demo::DemoOptions;
@@ -139,12 +143,21 @@ const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
+fn default_region() -> Region {
+    #[allow(clippy::expect_used, reason = "a constant")]
+    Region::parse("default").expect("a name")
+}
+
 section! {
     /// The node itself.
     General [""] {
         /// Folder for the node's state. It records where the running node's API is, so that
         /// commands given the same folder find it.
         data: PathBuf = PathBuf::from("./headwater-data");
+        /// IP address of every listener whose own `listen` is not given; ports stay as they are.
+        /// Lets several nodes run on one machine (127.0.0.1, 127.0.0.2 ...). Empty: each
+        /// listener's default.
+        bind: Option<IpAddr> = None;
         /// How long the node takes at most to end after SIGTERM or SIGINT. Longer lets more
         /// requests finish. A second signal ends it at once.
         drain_timeout: Duration = secs(10), in (ms(0), secs(3_600));
@@ -204,6 +217,67 @@ section! {
         enabled: bool = true;
         /// TCP address and port.
         listen: SocketAddr = every_interface(1935);
+    }
+}
+
+section! {
+    /// The node among others: who it is, and the port over which nodes talk to each other (QUIC
+    /// with mutual TLS, by certificates of the cluster's own). A node by itself needs none of it.
+    Cluster ["cluster"] {
+        /// Whether the port is open. Without it the node stays by itself.
+        enabled: bool = true;
+        /// UDP address and port. Set it to an address that the other nodes reach. Where it is not
+        /// set, the default port is taken, and no other node is known, the node starts without.
+        listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4443);
+        /// "HOST:PORT" at which the other nodes reach this one, where it is not `listen` (NAT,
+        /// containers, every interface). Empty: `listen`.
+        advertise: Option<HostPort> = None;
+        /// Base URLs at which viewers reach this node, such as "https://eu-1.example.org". Empty:
+        /// `http.listen`, or its port at this node's cluster address where it is every interface.
+        http: Vec<BaseUrl> = Vec::new();
+        /// What people call the node. Empty: the machine's host name.
+        name: Option<NodeName> = None;
+        /// Where the node stands, for people to read.
+        region: Region = default_region();
+        /// What the node does: "origin" votes and takes publishers.
+        role: NodeRole = NodeRole::Origin;
+        /// "HOST:PORT" of the cluster port of any origin of the cluster to join. Counts while the
+        /// data folder is empty; afterwards the folder knows. Empty: a new cluster begins.
+        join: Option<HostPort> = None;
+        /// The token to join with, as `headwater cluster join-token` prints it on a node of that
+        /// cluster. Also HEADWATER_JOIN_TOKEN.
+        join_token: Option<JoinToken> = None;
+        /// A file that has the token, so that it stands in no command line. Read only when the
+        /// node joins.
+        join_token_file: Option<PathBuf> = None;
+        /// How often the leader says that it is there. Shorter finds a dead leader sooner, with
+        /// shorter `election_min` and `election_max`, and sends more.
+        heartbeat: Duration = ms(50), in (ms(10), secs(5));
+        /// A node that has heard no leader for a time drawn between this and `election_max` stands
+        /// for election. Four heartbeats, so that lost packets bring no needless elections; nodes
+        /// far apart need it well above their round trip.
+        election_min: Duration = ms(200), in (ms(20), secs(30));
+        /// The longest such time, and how long a leader may count on being the only one: within
+        /// twice this a dead leader is replaced. Wider apart from `election_min` makes ties rarer.
+        election_max: Duration = ms(400), in (ms(40), secs(60));
+        /// How long a claim or another change may wait for a majority; then it is refused as
+        /// without quorum. Longer than an election, so that publishers do not notice one.
+        propose_within: Duration = secs(2), in (ms(100), secs(60));
+        /// How often a silent connection between nodes says that it lives.
+        keep_alive: Duration = ms(100), in (ms(10), secs(10));
+        /// A node that is silent for so long is suspected; once a second node suspects it too, its
+        /// streams may be taken over. Three keep-alives: one may be lost and one late. Shorter
+        /// takes over sooner, and takes a busy machine for a dead one.
+        suspect_after: Duration = ms(300), in (ms(50), secs(60));
+    }
+}
+
+section! {
+    /// Streams that this node fetches from others because its viewers ask for them.
+    Relay ["relay"] {
+        /// How long a stream is still fetched after its last viewer has left. Longer starts the
+        /// next viewer at once and costs the stream's bit rate between the nodes meanwhile.
+        linger: Duration = secs(30), in (ms(0), secs(3_600));
     }
 }
 
@@ -313,6 +387,12 @@ section! {
         srt_connections: u32 = 1_000, in (1, 100_000);
         /// RTMP connections.
         rtmp_connections: u32 = 1_000, in (1, 100_000);
+        /// Connections with other nodes; each pair of nodes has up to four.
+        cluster_connections: u32 = 4_096, in (16, 100_000);
+        /// Connections on the cluster port that have not shown yet who they are, and joining nodes.
+        cluster_strangers: u32 = 64, in (1, 10_000);
+        /// Claims and other changes that wait for the cluster's answer.
+        cluster_proposals: u32 = 4_096, in (16, 1_000_000);
     }
 }
 
@@ -346,6 +426,10 @@ pub struct RawConfig {
     pub srt: Srt,
     /// `[rtmp]`
     pub rtmp: Rtmp,
+    /// `[cluster]`
+    pub cluster: Cluster,
+    /// `[relay]`
+    pub relay: Relay,
     /// `[media]`
     pub media: Media,
     /// `[ingest]`
@@ -372,6 +456,8 @@ impl RawConfig {
             &self.webrtc,
             &self.srt,
             &self.rtmp,
+            &self.cluster,
+            &self.relay,
             &self.media,
             &self.ingest,
             &self.hls,
@@ -384,12 +470,14 @@ impl RawConfig {
 
     /// The section called `name`.
     pub fn section_mut(&mut self, name: &str) -> Option<&mut dyn Section> {
-        let all: [&mut dyn Section; 12] = [
+        let all: [&mut dyn Section; 14] = [
             &mut self.general,
             &mut self.http,
             &mut self.webrtc,
             &mut self.srt,
             &mut self.rtmp,
+            &mut self.cluster,
+            &mut self.relay,
             &mut self.media,
             &mut self.ingest,
             &mut self.hls,

@@ -20,7 +20,7 @@ pub enum Input<'a> {
 
 impl<'a> Input<'a> {
     /// The text of a string value.
-    fn text(self) -> Option<&'a str> {
+    pub(super) fn text(self) -> Option<&'a str> {
         match self {
             Self::Toml(value) => value.as_str(),
             Self::Text(text) => Some(text.trim()),
@@ -119,6 +119,35 @@ impl Value for SocketAddr {
     }
     fn render(&self) -> String {
         quoted(&self.to_string())
+    }
+}
+
+impl Value for IpAddr {
+    fn allowed() -> String {
+        "an IP address such as \"127.0.0.2\" or \"::1\"".into()
+    }
+    fn read(input: Input<'_>) -> Option<Self> {
+        input.text()?.parse().ok()
+    }
+    fn render(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+/// A value that may be missing: the empty text.
+impl<T: Value> Value for Option<T> {
+    const SECRET: bool = T::SECRET;
+    fn allowed() -> String {
+        format!("{}, or \"\" for none", T::allowed())
+    }
+    fn read(input: Input<'_>) -> Option<Self> {
+        match input.text()? {
+            "" => Some(None),
+            _ => T::read(input).map(Some),
+        }
+    }
+    fn render(&self) -> String {
+        self.as_ref().map_or_else(|| quoted(""), T::render)
     }
 }
 
@@ -313,7 +342,10 @@ macro_rules! words {
         impl Value for $name {
             fn allowed() -> String {
                 let words = [$($word),*].map(|word| format!("\"{word}\""));
-                format!("one of {}", words.join(", "))
+                match &words[..] {
+                    [only] => only.clone(),
+                    _ => format!("one of {}", words.join(", ")),
+                }
             }
             fn read(input: Input<'_>) -> Option<Self> {
                 match input.text()? {
@@ -335,6 +367,14 @@ words! {
         Reject = "reject",
         /// It takes over; the first one's session ends.
         Replace = "replace",
+    }
+}
+
+words! {
+    /// What a node does in the cluster.
+    NodeRole {
+        /// It votes and takes publishers.
+        Origin = "origin",
     }
 }
 
