@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
@@ -50,11 +51,24 @@ fn find(args: &FindArgs) -> anyhow::Result<String> {
     }
 }
 
-/// One request; the answer's JSON (null for an empty body).
+/// One request without a body; the answer's JSON (null for an empty body).
 ///
 /// # Errors
 /// The node is not reached or refuses; the text is its own.
 pub(super) fn ask(args: &FindArgs, method: Method, path: &str) -> anyhow::Result<Value> {
+    send(args, method, path, None)
+}
+
+/// One request, with a body of JSON where one is given.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) fn send(
+    args: &FindArgs,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> anyhow::Result<Value> {
     let url = find(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -62,7 +76,7 @@ pub(super) fn ask(args: &FindArgs, method: Method, path: &str) -> anyhow::Result
         .context("cannot start the runtime")?;
     let answer = runtime
         .block_on(async {
-            let asking = request(method, format!("{url}{path}"));
+            let asking = request(method, format!("{url}{path}"), body);
             tokio::time::timeout(ANSWER_TIMEOUT, asking).await
         })
         .with_context(|| format!("{url} does not answer"))?;
@@ -79,8 +93,17 @@ pub(super) fn ask(args: &FindArgs, method: Method, path: &str) -> anyhow::Result
     anyhow::bail!("{}", detail.unwrap_or(status.as_str()))
 }
 
-async fn request(method: Method, url: String) -> anyhow::Result<(StatusCode, Bytes)> {
-    let request = Request::builder().method(method).uri(url).body(Full::<Bytes>::default())?;
+async fn request(
+    method: Method,
+    url: String,
+    body: Option<&Value>,
+) -> anyhow::Result<(StatusCode, Bytes)> {
+    let mut request = Request::builder().method(method).uri(url);
+    let text = body.map(Value::to_string);
+    if text.is_some() {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
+    let request = request.body(Full::<Bytes>::from(text.unwrap_or_default()))?;
     let response = Client::builder(TokioExecutor::new()).build_http().request(request).await?;
     let status = response.status();
     Ok((status, response.into_body().collect().await?.to_bytes()))

@@ -4,9 +4,11 @@
 //! Not here: what a node does (`node`).
 
 mod client;
+mod cluster;
 mod descriptors;
 mod live;
 mod serve;
+mod table;
 
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
@@ -40,6 +42,9 @@ enum Command {
     /// Look at configurations
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Begin, grow, watch and mend a cluster
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// List the streams of a running node, or show one with its sessions
     Streams {
         /// A stream's name
@@ -77,6 +82,27 @@ struct ServeArgs {
     /// Folder for the node's state
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
+    /// IP address of all listeners whose own is not configured
+    #[arg(long, value_name = "IP")]
+    bind: Option<String>,
+    /// What people call the node
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// What the node does in its cluster: origin
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// Where the node stands
+    #[arg(long, value_name = "NAME")]
+    region: Option<String>,
+    /// Cluster address of any origin of the cluster to join; needed once
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Option<String>,
+    /// Token to join with, as `headwater cluster join-token` prints it (or HEADWATER_JOIN_TOKEN)
+    #[arg(long, value_name = "TOKEN")]
+    join_token: Option<String>,
+    /// File that has the token
+    #[arg(long, value_name = "FILE", conflicts_with = "join_token")]
+    join_token_file: Option<String>,
     /// How log lines look: text or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -89,6 +115,13 @@ impl ServeArgs {
             flags.extend(value.clone().map(|value| FlagValue { flag, section, key, value }));
         };
         add("--data", "", "data", &self.data);
+        add("--bind", "", "bind", &self.bind);
+        add("--name", "cluster", "name", &self.name);
+        add("--role", "cluster", "role", &self.role);
+        add("--region", "cluster", "region", &self.region);
+        add("--join", "cluster", "join", &self.join);
+        add("--join-token", "cluster", "join_token", &self.join_token);
+        add("--join-token-file", "cluster", "join_token_file", &self.join_token_file);
         add("--log-format", "log", "format", &self.log_format);
         flags
     }
@@ -156,6 +189,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             say(&format!("{} is fine\n", file.display()))
         }
         Command::Config(ConfigCommand::Default) => say(&default_file()),
+        Command::Cluster(command) => cluster::run(command),
         Command::Streams { name, json, find } => live::streams(&find, name.as_deref(), json),
         Command::Kick { session, json, find } => live::kick(&find, &session, json),
     }
