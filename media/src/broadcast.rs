@@ -74,6 +74,12 @@ impl Broadcast {
         &self.shared.name
     }
 
+    /// Whether both are handles on one broadcast.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// The caps its tracks were made with.
     #[must_use]
     pub fn limits(&self) -> &BusLimits {

@@ -4,6 +4,7 @@
 
 pub mod assets;
 pub mod auth;
+pub mod bridge;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod ingest;
 pub mod logging;
 pub mod metrics;
 pub mod node;
+pub mod ownership;
 pub mod packager;
 pub mod sessions;
 pub mod streams;

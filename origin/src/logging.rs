@@ -13,9 +13,9 @@ use crate::config::{Log, LogFormat};
 /// `RUST_LOG` is not a filter, or a subscriber is installed already.
 pub fn install(log: &Log) -> anyhow::Result<()> {
     let filter = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
+        Ok(text) if !text.is_empty() => filter(&text)
             .map_err(|error| anyhow::anyhow!("RUST_LOG={text:?} is not a filter: {error}"))?,
-        _ => EnvFilter::try_new(&log.filter.0)?,
+        _ => filter(&log.filter.0)?,
     };
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -31,4 +31,11 @@ pub fn install(log: &Log) -> anyhow::Result<()> {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     installed.map_err(|error| anyhow::anyhow!("cannot set up logging: {error}"))
+}
+
+/// A filter, to which openraft's own lines belong only if it names them: the library tells of each
+/// heartbeat that a dead node misses, and the cluster says what matters of it.
+fn filter(text: &str) -> anyhow::Result<EnvFilter> {
+    let quiet = if text.contains("openraft") { "" } else { ",openraft=off" };
+    Ok(EnvFilter::try_new(format!("{text}{quiet}"))?)
 }

@@ -2,21 +2,27 @@
 //!
 //! Not here: what the listeners do, command lines and signals (`cli`).
 
+#![allow(clippy::disallowed_methods, reason = "driver: reads the clock")]
+
+mod cluster;
 mod options;
 mod record;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
+use headwater_media::Broadcast;
+use headwater_relay::pulls::Pulls;
 use headwater_sfu::{Sfu, SfuError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Access;
+use crate::bridge::{Bridge, BridgeParts};
 use crate::clock::Clock;
 use crate::config::{Config, RawConfig};
 use crate::http::hls::HlsService;
@@ -24,6 +30,7 @@ use crate::http::server::HttpServer;
 use crate::http::{Addresses, App, Health, Routes, WebRtcSessions};
 use crate::ingest::rtmp::{RtmpDeps, RtmpServer};
 use crate::ingest::srt::{SrtDeps, SrtServer};
+use crate::ownership::{Clustered, NewsQueue, Ownership, StreamsHolder};
 use crate::packager::Packager;
 use crate::sessions::Sessions;
 use crate::streams::Streams;
@@ -39,12 +46,19 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// several times within it.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
 
+/// How long the cluster may take to note the ends of this node's streams.
+const NEWS_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long WebRTC workers may take to say goodbye to their sessions.
 const SFU_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A node whose listeners are bound.
 pub struct Node {
     app: Arc<App>,
+    holder: StreamsHolder,
+    bridge: Arc<Bridge>,
+    /// What the streams have to tell the cluster.
+    news: NewsQueue,
     http: Option<HttpServer>,
     rtmp: Option<RtmpServer>,
     srt: Option<SrtServer>,
@@ -60,13 +74,36 @@ impl Node {
         crate::metrics::install();
         let values = config.values().clone();
         let clock = Clock::start();
+        let holder = StreamsHolder::default();
+        let opening = options::cluster(&config, Arc::new(holder.clone()))?;
+        let hop = options::hop(&values, opening.name.as_str());
+        let cluster = cluster::open(&config, opening).await?;
+        let (ownership, news) = Clustered::new(cluster.clone());
+        let pulls = Pulls::new(options::pulls(&values));
+        let ownership = Arc::new(ownership);
+        let owning: Arc<dyn Ownership> = Arc::clone(&ownership) as _;
+        let streams = Streams::new(clock, options::streams(&values), owning, pulls.clone());
+        holder.set(streams.clone());
+        let here = streams.clone();
+        let made_here = Arc::new(move |broadcast: &Broadcast| here.owns(broadcast));
+        let bridges = AudioBridges::new(clock, options::audio(&values), made_here);
+        let media = BridgeParts {
+            clock,
+            streams: streams.clone(),
+            pulls,
+            bridges: bridges.clone(),
+            reconnect_window: values.ingest.reconnect_window,
+        };
+        let bridge = Bridge::new(cluster.clone(), media, hop);
+        ownership.set_bridge(&bridge);
         let app = Arc::new(App {
+            cluster,
             access: Access::new(values.auth.open),
             clock,
             sessions: Sessions::new(clock, options::count(values.limits.sessions)),
-            streams: Streams::new(clock, options::streams(&values)),
+            streams,
             packager: Packager::new(options::packager(&values)),
-            bridges: AudioBridges::new(clock, options::audio(&values)),
+            bridges,
             sfu: ArcSwapOption::empty(),
             webrtc: WebRtcSessions::default(),
             health: Health::default(),
@@ -105,7 +142,7 @@ impl Node {
         }
         // Set once, here.
         let _ = app.addresses.set(addresses.clone());
-        Ok(Self { app, http, rtmp, srt, addresses })
+        Ok(Self { app, holder, bridge, news, http, rtmp, srt, addresses })
     }
 
     /// Where it listens.
@@ -125,7 +162,7 @@ impl Node {
     /// # Errors
     /// The data folder cannot be written.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { app, http, rtmp, srt, addresses } = self;
+        let Self { app, holder, bridge, news, http, rtmp, srt, addresses } = self;
         let values = app.config.values();
         announce(&app.config, &addresses);
         let record = match addresses.http {
@@ -136,7 +173,9 @@ impl Node {
         let tasks = TaskTracker::new();
         // Ends with this function.
         let mut background = JoinSet::new();
-        background.spawn(sweep(app.streams.clone()));
+        background.spawn(sweep(Arc::clone(&app)));
+        background.spawn(Clustered::run(app.cluster.clone(), app.streams.clone(), news));
+        background.spawn(Arc::clone(&bridge).run());
         if let Some(http) = http {
             let packager = app.packager.clone();
             let following = packager.clone();
@@ -165,6 +204,7 @@ impl Node {
         tracing::info!(limit_seconds = limit.as_secs_f32(), "draining");
         app.health.draining();
         app.streams.drain();
+        bridge.say_goodbye();
         let watched = !app.streams.list().is_empty();
         app.streams.end_all();
         if watched {
@@ -187,6 +227,12 @@ impl Node {
         if let Some(record) = record {
             record.remove();
         }
+        // What the streams told last is in the log before it closes.
+        if tokio::time::timeout(NEWS_TIMEOUT, app.streams.told()).await.is_err() {
+            tracing::warn!("the cluster was not told of every stream's end");
+        }
+        app.cluster.shutdown().await;
+        holder.clear();
         tracing::info!("ended");
         Ok(())
     }
@@ -213,12 +259,17 @@ fn watch(
     });
 }
 
-async fn sweep(streams: Streams) {
+async fn sweep(app: Arc<App>) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        streams.sweep();
+        app.streams.sweep();
+        let now = Instant::now();
+        app.streams.sweep_taken(|name| {
+            app.sessions.viewers(name) > 0
+                || app.packager.get(name).is_some_and(|stream| stream.viewers(now) > 0)
+        });
         crate::metrics::upkeep();
     }
 }

@@ -1,20 +1,32 @@
-//! The directory of the node's streams: who publishes what, and the numbers that go on.
+//! The node's streams: who publishes what here, under the numbers that the cluster grants.
 //!
-//! Not here: media (`ingest`), permission (`auth`), sessions' bookkeeping (`sessions`).
+//! Not here: media (`ingest`), permission (`auth`), sessions' bookkeeping (`sessions`), who owns a
+//! stream in the cluster (`ownership`).
 
-use std::collections::{HashMap, VecDeque};
+mod elsewhere;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use headwater_cluster::command::{Extension, Grant, Stop};
 use headwater_media::limits::BusLimits;
-use headwater_media::{Broadcast, Epoch, SessionId, StreamName, WallTime};
+use headwater_media::{
+    Broadcast, BroadcastState, Epoch, GroupSeq, SessionId, StreamName, WallTime,
+};
+use headwater_relay::pulls::Pulls;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use self::elsewhere::Taken;
 use crate::clock::Clock;
-use crate::ingest::{EndReason, IngestOptions, Numbers, Publisher, PublisherControl, StreamCore};
+use crate::ingest::{
+    EndReason, IngestOptions, Publisher, PublisherControl, StreamCore, floor_of_unknown,
+};
+use crate::ownership::{Ask, ClaimError, News, Ownership, Pulse, cluster_time};
 use crate::sessions::SessionHandle;
+use crate::transcode::audio::AudioTarget;
 
 /// What happens to a second publisher on a live name (`[ingest] policy`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -57,12 +69,12 @@ impl Default for StreamsOptions {
     }
 }
 
-/// Names of ended streams whose numbers are remembered; the oldest go first.
-const REMEMBERED_MAX: usize = 10_000;
+/// Numbers reserved ahead of use at a time, and how few may be left before more are.
+const RESERVE: u64 = 16;
+const RESERVE_LEFT_MIN: u64 = 8;
 
 /// Why a stream cannot be published.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
 pub enum PublishError {
     /// It has a publisher and the policy is to refuse a second one.
     #[error(
@@ -76,6 +88,17 @@ pub enum PublishError {
     /// The node takes no publishers any more.
     #[error("the node is shutting down")]
     Draining,
+    /// The cluster does not give it.
+    #[error("{0}")]
+    Claim(#[from] ClaimError),
+}
+
+impl PublishError {
+    /// Whether another publisher has the stream; otherwise it cannot be published here and now.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Claim(ClaimError::Busy { .. }))
+    }
 }
 
 /// A stream as the API shows it.
@@ -100,6 +123,10 @@ pub struct Streams {
 struct Shared {
     clock: Clock,
     options: StreamsOptions,
+    ownership: Arc<dyn Ownership>,
+    /// What is taken from other nodes.
+    pulls: Pulls,
+    pulse: Arc<Pulse>,
     table: Mutex<Table>,
     /// Rises when a stream appears or goes.
     changes: watch::Sender<u64>,
@@ -107,10 +134,10 @@ struct Shared {
 
 #[derive(Default)]
 struct Table {
+    /// Published here.
     live: HashMap<StreamName, Entry>,
-    /// Numbers of streams that ended, and the order in which they did.
-    remembered: HashMap<StreamName, Numbers>,
-    order: VecDeque<StreamName>,
+    /// Published elsewhere and watched here.
+    taken: HashMap<StreamName, Taken>,
     draining: bool,
 }
 
@@ -133,61 +160,97 @@ pub enum Standing {
 }
 
 impl Streams {
-    /// An empty directory.
+    /// None yet. `ownership` is asked before anybody publishes; by `pulls` come the streams that
+    /// others publish.
     #[must_use]
-    pub fn new(clock: Clock, options: StreamsOptions) -> Self {
-        let table = Mutex::default();
+    pub fn new(
+        clock: Clock,
+        options: StreamsOptions,
+        ownership: Arc<dyn Ownership>,
+        pulls: Pulls,
+    ) -> Self {
+        let (pulse, table) = (Arc::default(), Mutex::default());
         let changes = watch::channel(0).0;
-        Self { shared: Arc::new(Shared { clock, options, table, changes }) }
+        let shared = Shared { clock, options, ownership, pulls, pulse, table, changes };
+        Self { shared: Arc::new(shared) }
     }
 
-    /// Gives `session` the right to publish `name`: a new broadcast, or the one that waits.
+    /// Gives `session` the right to publish `name`, once the cluster has granted it: a new
+    /// broadcast, or the one that waits.
     ///
     /// # Errors
-    /// It is taken, the node is full, or it shuts down.
-    pub fn publish(
+    /// It is taken, the node or the cluster is full, there is no quorum, or the node shuts down.
+    pub async fn publish(
         &self,
         name: &StreamName,
         session: &SessionHandle,
+    ) -> Result<Publisher, PublishError> {
+        let ask = self.ask(name, session.id())?;
+        let grant = self.shared.ownership.claim(ask).await.inspect_err(|error| {
+            let reason = match error {
+                ClaimError::Busy { .. } => "busy",
+                ClaimError::NoQuorum => "no_quorum",
+                ClaimError::TooManyStreams(_) => "limit",
+                ClaimError::NotHere(_) => "not_here",
+            };
+            refused(reason);
+        })?;
+        self.begin(name, session, grant)
+    }
+
+    /// What the cluster is to be asked; a look at the node's own limits and policy first.
+    fn ask(&self, name: &StreamName, session: SessionId) -> Result<Ask, PublishError> {
+        let standing = self.may_publish(name)?;
+        let takeover =
+            standing == Standing::GivesWay || self.shared.options.policy == Policy::Replace;
+        let floor = floor_of_unknown(self.shared.clock.now());
+        Ok(Ask { stream: name.clone(), session, takeover, floor })
+    }
+
+    /// The stream was granted: the session publishes it from now on.
+    fn begin(
+        &self,
+        name: &StreamName,
+        session: &SessionHandle,
+        grant: Grant,
     ) -> Result<Publisher, PublishError> {
         let now = self.shared.clock.now();
         let mut table = self.shared.table.lock();
         if table.draining {
             return Err(PublishError::Draining);
         }
-        let known = table.live.get(name);
-        if let Some(current) = known.and_then(|entry| entry.publisher.as_ref()) {
-            if !known.is_some_and(|entry| self.gives_way(entry, now)) {
-                metrics::counter!("headwater_publish_refused_total", "reason" => "busy")
-                    .increment(1);
-                return Err(PublishError::Busy(name.clone()));
-            }
-            current.end(EndReason::Replaced);
-        } else if !table.live.contains_key(name) {
-            if table.live.len() >= self.shared.options.streams_max {
-                metrics::counter!("headwater_publish_refused_total", "reason" => "limit")
-                    .increment(1);
-                return Err(PublishError::TooManyStreams(table.live.len()));
-            }
+        if !table.live.contains_key(name) {
             let entry = self.new_entry(&mut table, name, now);
             table.live.insert(name.clone(), entry);
         }
         let Some(entry) = table.live.get_mut(name) else {
             return Err(PublishError::TooManyStreams(0));
         };
-        let epoch = entry.core.lock().begin(session.id(), now);
-        let weak = Arc::downgrade(&self.shared);
+        let epoch = grant.epoch;
+        {
+            let mut core = entry.core.lock();
+            // Two sessions of this node may have asked at once.
+            if core.numbers().epoch >= epoch {
+                refused("busy");
+                return Err(PublishError::Busy(name.clone()));
+            }
+            if let Some(current) = &entry.publisher {
+                current.end(EndReason::Replaced);
+            }
+            core.begin(session.id(), now, grant);
+        }
+        let (weak, pulse) = (Arc::downgrade(&self.shared), Arc::clone(&self.shared.pulse));
         let left = name.clone();
         let on_leave = Box::new(move || Shared::leave(&weak, &left, epoch));
         let (publisher, control) =
-            Publisher::new(Arc::clone(&entry.core), session.id(), epoch, on_leave);
+            Publisher::new(Arc::clone(&entry.core), session.id(), epoch, pulse, on_leave);
         tokio::spawn(end_when_kicked(session.kicked(), control.clone()));
         entry.publisher = Some(control);
         entry.waiting_since = None;
         drop(table);
         self.changed();
         tracing::info!(stream = %name, session = %session.id(), epoch = epoch.0,
-            protocol = session.info().protocol, "publishing");
+            first_group = grant.first_group.0, protocol = session.info().protocol, "publishing");
         Ok(publisher)
     }
 
@@ -205,10 +268,10 @@ impl Streams {
         } else if known
             .is_some_and(|entry| entry.publisher.is_some() && !self.gives_way(entry, now))
         {
-            metrics::counter!("headwater_publish_refused_total", "reason" => "busy").increment(1);
+            refused("busy");
             Err(PublishError::Busy(name.clone()))
         } else if known.is_none() && table.live.len() >= self.shared.options.streams_max {
-            metrics::counter!("headwater_publish_refused_total", "reason" => "limit").increment(1);
+            refused("limit");
             Err(PublishError::TooManyStreams(table.live.len()))
         } else if known.is_some_and(|entry| entry.publisher.is_some()) {
             Ok(Standing::GivesWay)
@@ -223,31 +286,52 @@ impl Streams {
             || entry.core.lock().silent_for(now) >= self.shared.options.takeover_after
     }
 
+    /// A new broadcast, or the one that was taken from the stream's owner until now.
     fn new_entry(&self, table: &mut Table, name: &StreamName, now: WallTime) -> Entry {
-        let broadcast = Broadcast::new(name.clone(), self.shared.options.bus);
-        let known = table.remembered.remove(name);
-        let numbers = known.unwrap_or_else(|| Numbers::beginning_at(now));
-        table.order.retain(|other| other != name);
-        let core = StreamCore::new(broadcast.clone(), self.shared.options.ingest.clone(), numbers);
-        let core = Arc::new(Mutex::new(core));
-        Entry { broadcast, core, publisher: None, since: now, waiting_since: None }
+        let ingest = self.shared.options.ingest.clone();
+        let taken = table.taken.remove(name).and_then(|_| self.shared.pulls.detach(name));
+        let core = match taken {
+            Some((broadcast, mut writers)) if broadcast.state() != BroadcastState::Ended => {
+                // What the owner before made of the sound is made here from now on.
+                let made = AudioTarget::ALL.map(AudioTarget::track_name);
+                for writer in writers.extract_if(.., |one| made.contains(one.track().name())) {
+                    broadcast.remove_track(writer.track().name());
+                    writer.finish();
+                }
+                StreamCore::adopt(broadcast, ingest, writers)
+            }
+            _ => StreamCore::new(Broadcast::new(name.clone(), self.shared.options.bus), ingest),
+        };
+        Entry::new(core, now)
     }
 
-    fn changed(&self) {
+    /// Wakes who waits for a stream.
+    pub(crate) fn changed(&self) {
         self.shared.changes.send_modify(|version| *version += 1);
     }
 
     /// The broadcast of that name, while it is live or waits for its publisher.
     #[must_use]
     pub fn get(&self, name: &StreamName) -> Option<Broadcast> {
-        self.shared.table.lock().live.get(name).map(|entry| entry.broadcast.clone())
+        self.shared.table.lock().get(name)
+    }
+
+    /// The broadcast of that name and its epoch, if this node owns it: for other nodes.
+    #[must_use]
+    pub fn owned(&self, name: &StreamName) -> Option<(Broadcast, Epoch)> {
+        let table = self.shared.table.lock();
+        let entry = table.live.get(name)?;
+        let epoch = entry.core.lock().numbers().epoch;
+        Some((entry.broadcast.clone(), epoch))
     }
 
     /// All broadcasts, by name.
     #[must_use]
     pub fn list(&self) -> Vec<Broadcast> {
         let table = self.shared.table.lock();
-        let mut all: Vec<_> = table.live.values().map(|entry| entry.broadcast.clone()).collect();
+        let live = table.live.values().map(|entry| entry.broadcast.clone());
+        let taken = table.taken.values().map(|taken| taken.broadcast.clone());
+        let mut all: Vec<_> = live.chain(taken).collect();
         drop(table);
         all.sort_by(|a, b| a.name().cmp(b.name()));
         all
@@ -257,7 +341,16 @@ impl Streams {
     #[must_use]
     pub fn snapshot(&self, name: &StreamName) -> Option<StreamSnapshot> {
         let table = self.shared.table.lock();
-        let entry = table.live.get(name)?;
+        let Some(entry) = table.live.get(name) else {
+            let taken = table.taken.get(name)?;
+            let (broadcast, since) = (taken.broadcast.clone(), taken.since);
+            return Some(StreamSnapshot {
+                broadcast,
+                publisher: None,
+                since,
+                warnings: Vec::new(),
+            });
+        };
         let core = entry.core.lock();
         Some(StreamSnapshot {
             broadcast: entry.broadcast.clone(),
@@ -272,7 +365,7 @@ impl Streams {
         let mut changes = self.watch();
         let found = async {
             loop {
-                if let Some(broadcast) = self.get(name) {
+                if let Some(broadcast) = self.find(name) {
                     return broadcast;
                 }
                 if changes.changed().await.is_err() {
@@ -291,6 +384,17 @@ impl Streams {
         changes
     }
 
+    /// Beats while the node knows that its streams are its own.
+    #[must_use]
+    pub fn pulse(&self) -> &Pulse {
+        &self.shared.pulse
+    }
+
+    /// Waits until the cluster knows what became of the streams.
+    pub async fn told(&self) {
+        self.shared.ownership.told().await;
+    }
+
     /// Takes no publishers any more and ends those that there are.
     pub fn drain(&self) {
         let mut table = self.shared.table.lock();
@@ -306,14 +410,28 @@ impl Streams {
     pub fn end_all(&self) {
         let mut table = self.shared.table.lock();
         let names: Vec<_> = table.live.keys().cloned().collect();
-        let ended: Vec<_> = names.iter().filter_map(|name| table.end(name)).collect();
+        self.end(&mut table, &names);
         drop(table);
-        drop(ended);
         self.changed();
     }
 
-    /// Ends broadcasts whose publisher has not come back within the window. The node's driver
-    /// calls it a few times a second.
+    fn end(&self, table: &mut Table, names: &[StreamName]) {
+        for name in names {
+            if let Some(stop) = table.end(name, self.shared.clock.now()) {
+                self.shared.ownership.tell(News::Released(stop));
+            }
+        }
+    }
+
+    /// The cluster has reserved group numbers of a stream up to that one.
+    pub fn reserved(&self, name: &StreamName, epoch: Epoch, reserved_to: GroupSeq) {
+        if let Some(entry) = self.shared.table.lock().live.get(name) {
+            entry.core.lock().reserved(epoch, reserved_to);
+        }
+    }
+
+    /// Ends broadcasts whose publisher has not come back within the window, and has numbers
+    /// reserved for those that run short of them. The node's driver calls it a few times a second.
     pub fn sweep(&self) {
         let now = self.shared.clock.now();
         let window = self.shared.options.reconnect_window.as_micros();
@@ -328,11 +446,13 @@ impl Streams {
             .filter(|(_, entry)| entry.waiting_since.is_some() && over(entry))
             .map(|(name, _)| name.clone())
             .collect();
-        for name in &names {
-            table.end(name);
-        }
+        self.end(&mut table, &names);
         let live = table.live.len();
+        let wanted = table.wanted_numbers();
         drop(table);
+        if !wanted.is_empty() {
+            self.shared.ownership.tell(News::Extend(wanted));
+        }
         metrics::gauge!("headwater_streams").set(live as f64);
         if !names.is_empty() {
             self.changed();
@@ -345,6 +465,10 @@ async fn end_when_kicked(kicked: tokio_util::sync::CancellationToken, control: P
         () = kicked.cancelled() => control.end(EndReason::Kicked),
         () = control.ended.cancelled() => {}
     }
+}
+
+fn refused(reason: &'static str) {
+    metrics::counter!("headwater_publish_refused_total", "reason" => reason).increment(1);
 }
 
 impl Shared {
@@ -360,27 +484,62 @@ impl Shared {
             control.ended.cancel();
             entry.core.lock().leave(epoch);
             entry.waiting_since = Some(now);
+            shared.ownership.tell(News::Paused(entry.stop(now)));
             tracing::info!(stream = %name, epoch = epoch.0, "the publisher has left");
         }
     }
 }
 
+impl Entry {
+    fn new(core: StreamCore, now: WallTime) -> Self {
+        let broadcast = core.broadcast().clone();
+        let core = Arc::new(Mutex::new(core));
+        Self { broadcast, core, publisher: None, since: now, waiting_since: None }
+    }
+
+    /// The numbers as they are when its publishing stops.
+    fn stop(&self, now: WallTime) -> Stop {
+        let numbers = self.core.lock().numbers();
+        Stop {
+            stream: self.broadcast.name().clone(),
+            epoch: numbers.epoch,
+            next_group: numbers.next_group,
+            discontinuity: numbers.discontinuity,
+            now: cluster_time(now),
+        }
+    }
+}
+
 impl Table {
-    fn end(&mut self, name: &StreamName) -> Option<Numbers> {
+    fn get(&self, name: &StreamName) -> Option<Broadcast> {
+        let live = self.live.get(name).map(|entry| &entry.broadcast);
+        live.or_else(|| self.taken.get(name).map(|taken| &taken.broadcast)).cloned()
+    }
+
+    fn end(&mut self, name: &StreamName, now: WallTime) -> Option<Stop> {
         let entry = self.live.remove(name)?;
         if let Some(publisher) = &entry.publisher {
             publisher.end(EndReason::Draining);
         }
-        let numbers = entry.core.lock().end();
-        tracing::info!(stream = %name, next_group = numbers.next_group.0, "the stream has ended");
-        if self.order.len() >= REMEMBERED_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.remembered.remove(&oldest);
-        }
-        self.order.push_back(name.clone());
-        self.remembered.insert(name.clone(), numbers.clone());
-        Some(numbers)
+        entry.core.lock().end();
+        let stop = entry.stop(now);
+        tracing::info!(stream = %name, next_group = stop.next_group.0, "the stream has ended");
+        Some(stop)
+    }
+
+    /// What is to be reserved for streams that have few numbers left.
+    fn wanted_numbers(&self) -> Vec<Extension> {
+        let short = |(name, entry): (&StreamName, &Entry)| {
+            let numbers = entry.core.lock().numbers();
+            let left = numbers.reserved_to.0.saturating_sub(numbers.next_group.0);
+            (entry.publisher.is_some() && left < RESERVE_LEFT_MIN).then(|| Extension {
+                stream: name.clone(),
+                epoch: numbers.epoch,
+                reserved_to: GroupSeq(numbers.next_group.0.saturating_add(RESERVE)),
+                discontinuity: numbers.discontinuity,
+            })
+        };
+        self.live.iter().filter_map(short).collect()
     }
 }
 

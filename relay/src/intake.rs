@@ -122,8 +122,13 @@ pub struct Intake {
     fence: Epoch,
     subscription: Option<Subscription>,
     slots: Vec<Slot>,
-    /// The highest group of any track: numbers go on above it after the broadcast's end too.
+    /// The highest group of any track.
     highest: Option<GroupSeq>,
+    /// The highest group of any track of broadcasts that have ended: numbers go on above it.
+    floor: Option<GroupSeq>,
+    /// The highest group of tracks that were taken off the list: one that comes back under the
+    /// name goes on above it. As many as a broadcast may have tracks.
+    left: Vec<(TrackName, GroupSeq)>,
     ended_by: Option<SourceId>,
     turns: watch::Sender<u64>,
 }
@@ -143,6 +148,8 @@ impl Intake {
             subscription: None,
             slots: Vec::new(),
             highest: None,
+            floor: None,
+            left: Vec::new(),
             ended_by: None,
             turns: watch::channel(0).0,
         }
@@ -278,6 +285,8 @@ impl Intake {
         let ended = self.broadcast.borrow().state() == BroadcastState::Ended;
         if ended && state != BroadcastState::Ended {
             self.slots.clear();
+            self.left.clear();
+            self.floor = self.highest;
             self.broadcast.send_replace(Broadcast::new(self.name.clone(), self.limits));
         }
         self.take_list(entries);
@@ -304,6 +313,13 @@ impl Intake {
             let is_done = |entry: &TrackEntry| entry.finished.is_some();
             let stays = entry.is_some_and(|entry| slot.writer.is_some() || is_done(entry));
             if !stays {
+                if let Some(last) = slot.last() {
+                    self.left.retain(|(name, _)| *name != slot.name);
+                    if self.left.len() >= self.limits.tracks {
+                        self.left.remove(0);
+                    }
+                    self.left.push((slot.name.clone(), last));
+                }
                 slot.finish();
                 broadcast.remove_track(&slot.name);
             }
@@ -313,7 +329,9 @@ impl Intake {
             if !self.slots.iter().any(|slot| slot.name == entry.name) {
                 match broadcast.add_track(entry.name.clone(), entry.kind) {
                     Ok(writer) => {
-                        self.slots.push(Slot::new(entry.name.clone(), writer, self.highest));
+                        let left = self.left.iter().find(|(name, _)| *name == entry.name);
+                        let floor = left.map(|(_, last)| *last).max(self.floor);
+                        self.slots.push(Slot::new(entry.name.clone(), writer, floor));
                     }
                     // Its groups are refused one by one.
                     Err(error) if sub.tracks.iter().any(|track| track.id == entry.id) => {

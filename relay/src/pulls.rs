@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headwater_media::limits::BusLimits;
-use headwater_media::{Broadcast, Epoch, GroupSeq, StreamName, TrackName, TrackWriter};
+use headwater_media::{
+    Broadcast, BroadcastState, Epoch, GroupSeq, StreamName, TrackName, TrackWriter,
+};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
@@ -297,6 +299,16 @@ impl Pulls {
         let (first, frames) = (fetched.first_frame, fetched.frames);
         let filled = taken.intake.lock().fetched(track, group, first, frames);
         filled.map_err(FillError::Refused)
+    }
+
+    /// Ends a stream that is over elsewhere and whose end did not come by a hop.
+    pub fn end(&self, stream: &StreamName) {
+        if let Some(taken) = self.taken(stream) {
+            let mut intake = taken.intake.lock();
+            if intake.broadcast().borrow().state() != BroadcastState::Ended {
+                intake.end();
+            }
+        }
     }
 
     /// Goes on with a stream that was published on this node, now from its new owner: who reads its

@@ -58,7 +58,7 @@ pub struct Stage {
 pub async fn publish(stage: Stage, program: Program) -> anyhow::Result<()> {
     let name = StreamName::parse(&program.stream)?;
     let session = open(&stage, &name)?;
-    let mut publisher = stage.streams.publish(&name, &session)?;
+    let mut publisher = stage.streams.publish(&name, &session).await?;
     let video = program.frame.map(|_| publisher.add_track(MediaKind::Video)).transpose()?;
     let audio = publisher.add_track(MediaKind::Audio)?;
     if let Some(video) = video {

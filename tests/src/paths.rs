@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use headwater::auth::Access;
-use headwater::http::hls::{HlsOptions, HlsService, NoAudioDemand};
+use headwater::http::hls::{HlsOptions, HlsService, NoDemand};
 use headwater::packager::parts::Cutter;
 use headwater::packager::playlist;
 use headwater::packager::window::Window;
@@ -196,7 +196,7 @@ impl PlaylistRequests {
         let _inside = runtime.enter();
         packager.attach(&source.broadcast);
         let options = HlsOptions::default();
-        let demand = std::sync::Arc::new(NoAudioDemand);
+        let demand = std::sync::Arc::new(NoDemand);
         let service = HlsService::new(packager, Access::new(false), demand, options);
         for _ in 0..3 * FRAMES_A_GROUP + 1 {
             source.frame()?;

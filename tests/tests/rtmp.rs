@@ -11,6 +11,7 @@ use std::time::Duration;
 use headwater::auth::Access;
 use headwater::clock::Clock;
 use headwater::ingest::rtmp::{RtmpDeps, RtmpOptions, RtmpServer};
+use headwater::ownership::alone::{self, Alone};
 use headwater::sessions::Sessions;
 use headwater::streams::{Streams, StreamsOptions};
 use headwater_media::{
@@ -33,7 +34,7 @@ struct Node {
 async fn node() -> Node {
     let clock = Clock::start();
     let sessions = Sessions::new(clock, 10);
-    let streams = Streams::new(clock, StreamsOptions::default());
+    let streams = Streams::new(clock, StreamsOptions::default(), Alone::new(), alone::pulls());
     let deps = RtmpDeps {
         access: Arc::new(Access::new(false)),
         sessions: sessions.clone(),

@@ -105,7 +105,7 @@ pub async fn run(
         stream: options.stream.clone(),
         peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
     })?;
-    let publisher = streams.publish(&options.stream, &session)?;
+    let publisher = streams.publish(&options.stream, &session).await?;
     let ended = publisher.ended();
     let counters = Arc::clone(session.counters());
     let mut studio = Studio::new(&options, publisher, counters, clock)?;

@@ -37,6 +37,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// The report with more reasons why the node should not be given work.
+    #[must_use]
+    pub fn and(self, more: Vec<String>) -> Self {
+        report("not-ready", self.reasons.into_iter().chain(more).collect())
+    }
+
     /// Whether the answer is 200.
     #[must_use]
     pub fn is_ok(&self) -> bool {
@@ -124,5 +130,8 @@ mod tests {
         health.draining();
         assert!(health.alive().is_ok());
         assert_eq!(health.ready().reasons, ["the node is draining"]);
+        let more = health.ready().and(vec!["cluster: removed".into()]);
+        assert_eq!((more.status, more.reasons.len()), ("not-ready", 2));
+        assert!(Health::default().ready().and(Vec::new()).is_ok());
     }
 }

@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
+use headwater_cluster::cluster::Cluster;
 use headwater_media::{StreamName, WallTime};
 use headwater_sfu::Sfu;
 use http::StatusCode;
@@ -66,6 +67,8 @@ pub struct App {
     pub clock: Clock,
     /// The node's sessions.
     pub sessions: Sessions,
+    /// The node's cluster.
+    pub cluster: Cluster,
     /// The node's streams.
     pub streams: Streams,
     /// The streams' HLS renditions.

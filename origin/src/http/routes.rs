@@ -95,7 +95,7 @@ async fn healthz(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> Response {
-    health(&app.health.ready())
+    health(&app.health.ready().and(api::unready(&app.cluster)))
 }
 
 fn health(report: &Report) -> Response {

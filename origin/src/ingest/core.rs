@@ -10,15 +10,17 @@ mod numbers;
 mod reorder;
 mod track;
 
-pub(crate) use numbers::Numbers;
+pub(crate) use numbers::{Numbers, floor_of_unknown};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use headwater_cluster::command::{Cut, Grant};
 use headwater_media::broadcast::AddTrackError;
+use headwater_media::frame::Group;
 use headwater_media::{
     Broadcast, BroadcastState, ClockRate, Codec, Epoch, GroupSeq, MediaKind, MediaTime, SessionId,
-    TrackName, WallTime,
+    TrackName, TrackWriter, WallTime,
 };
 
 use self::group::TargetDuration;
@@ -96,19 +98,43 @@ impl BitrateMeter {
 }
 
 impl StreamCore {
-    pub(crate) fn new(broadcast: Broadcast, options: IngestOptions, numbers: Numbers) -> Self {
+    pub(crate) fn new(broadcast: Broadcast, options: IngestOptions) -> Self {
         Self {
             broadcast,
             options,
             zero: None,
             slew: 0,
-            epoch: numbers.epoch,
-            numbers,
+            epoch: Epoch::default(),
+            numbers: Numbers::default(),
             target: TargetDuration::default(),
             slots: Vec::new(),
             session: None,
             warnings: BTreeMap::new(),
         }
+    }
+
+    /// Goes on where another node stopped: with its broadcast as this node has it, and the writers
+    /// of its tracks. A group that is still open has not got what was agreed of it, and is torn.
+    pub(crate) fn adopt(
+        broadcast: Broadcast,
+        options: IngestOptions,
+        writers: Vec<TrackWriter>,
+    ) -> Self {
+        let mut core = Self::new(broadcast, options);
+        for mut writer in writers {
+            writer.tear_group();
+            let newest = writer.track().newest();
+            if let Some(group) = &newest {
+                let header = group.header();
+                core.target.keep(header.target_duration_s);
+                core.numbers.epoch = core.numbers.epoch.max(header.epoch);
+                core.numbers.next_group = core.numbers.next_group.max(header.seq.next());
+                core.numbers.discontinuity = core.numbers.discontinuity.max(header.discontinuity);
+                core.zero = core.zero.or_else(|| zero_of(group));
+            }
+            core.slots.push(Slot::adopt(writer, newest.as_deref()));
+        }
+        core
     }
 
     pub(crate) fn broadcast(&self) -> &Broadcast {
@@ -138,9 +164,21 @@ impl StreamCore {
         }
     }
 
-    /// A publisher's session begins, in an epoch of its own.
-    pub(crate) fn begin(&mut self, id: SessionId, now: WallTime) -> Epoch {
-        self.numbers.begin_session();
+    /// Where the numbers have come to.
+    pub(crate) fn numbers(&self) -> Numbers {
+        self.numbers
+    }
+
+    /// More numbers are reserved, up to that one.
+    pub(crate) fn reserved(&mut self, epoch: Epoch, reserved_to: GroupSeq) {
+        if epoch == self.epoch {
+            self.numbers.reserved_to = self.numbers.reserved_to.max(reserved_to);
+        }
+    }
+
+    /// A publisher's session begins, in an epoch of its own and under the numbers it was granted.
+    pub(crate) fn begin(&mut self, id: SessionId, now: WallTime, grant: Grant) {
+        self.numbers.begin_session(grant);
         self.epoch = self.numbers.epoch;
         self.warnings.clear();
         let zero = *self.zero.get_or_insert_with(|| SourceClock::zero_for(now));
@@ -159,7 +197,6 @@ impl StreamCore {
             abandoned_checked: false,
         });
         self.broadcast.set_state(BroadcastState::Live);
-        self.epoch
     }
 
     fn keep_slew(&mut self) {
@@ -180,15 +217,34 @@ impl StreamCore {
         true
     }
 
+    /// Ends the open groups where the cluster has agreed that they end. One that has other frames
+    /// than that, or of which nothing was agreed, is torn.
+    pub(crate) fn cut(&mut self, cuts: &[Cut]) {
+        for slot in &mut self.slots {
+            let Some(open) = slot.writer.current() else { continue };
+            let here = (slot.name.clone(), open.seq(), open.len());
+            if cuts.iter().any(|cut| (cut.track.clone(), cut.group, cut.frames) == here) {
+                slot.writer.end_group();
+            } else {
+                slot.writer.tear_group();
+            }
+        }
+    }
+
+    /// Another node goes on with the broadcast: gives the writers of its tracks.
+    pub(crate) fn hand_over(&mut self) -> Vec<TrackWriter> {
+        self.session = None;
+        self.slots.drain(..).map(|slot| slot.writer).collect()
+    }
+
     /// The broadcast is over; gives the numbers that a later one of this name goes on from.
     pub(crate) fn end(&mut self) -> Numbers {
         self.session = None;
         for slot in self.slots.drain(..) {
-            self.numbers.keep_version(slot.name.clone(), slot.version());
             slot.writer.finish();
         }
         self.broadcast.set_state(BroadcastState::Ended);
-        self.numbers.clone()
+        self.numbers
     }
 
     fn session(&mut self, epoch: Epoch) -> Option<&mut Session> {
@@ -229,8 +285,7 @@ impl StreamCore {
                         AddTrackError::TooMany(limit) => PushError::TooManyTracks(limit),
                         _ => PushError::NoTrack,
                     })?;
-                let version = self.numbers.version(&name);
-                self.slots.push(Slot::new(name, writer, version));
+                self.slots.push(Slot::new(name, writer));
                 self.slots.len() - 1
             }
         };
@@ -418,7 +473,6 @@ impl StreamCore {
             return;
         }
         for slot in gone {
-            self.numbers.keep_version(slot.name.clone(), slot.version());
             self.broadcast.remove_track(&slot.name);
             slot.writer.finish();
         }
@@ -429,6 +483,16 @@ impl StreamCore {
         }
         self.slots = stay;
     }
+}
+
+/// Wall-clock time of the timeline's zero, by what a group's owner said of its first frame.
+fn zero_of(group: &Group) -> Option<WallTime> {
+    let header = group.header();
+    let shown = match header.config.codec.kind() {
+        MediaKind::Video => group.frame(0)?.pts,
+        MediaKind::Audio => header.start,
+    };
+    Some(header.wall.plus_micros(-shown.micros()))
 }
 
 /// What an operator should know about a codec that some output cannot carry.

@@ -62,6 +62,9 @@ pub enum EndReason {
     /// Another publisher took the stream over (`[ingest] policy = "replace"`).
     #[error("another publisher took over the stream")]
     Replaced,
+    /// The cluster has given the stream to another node while this one was out of touch.
+    #[error("the cluster has given the stream to another publisher, at another node")]
+    Fenced,
     /// An operator ended it.
     #[error("an operator ended the session")]
     Kicked,

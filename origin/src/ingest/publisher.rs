@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::StreamCore;
 use super::policy::{EndReason, PushError, RawFrame, TrackId};
+use crate::ownership::Pulse;
 
 /// How often a publisher is asked again for a keyframe that is due.
 const KEYFRAME_RETRY_MICROS: i64 = 300_000;
@@ -26,9 +27,10 @@ pub struct Publisher {
     broadcast: Broadcast,
     session: SessionId,
     epoch: Epoch,
+    pulse: Arc<Pulse>,
     ended: CancellationToken,
     reason: Arc<Mutex<Option<EndReason>>>,
-    on_leave: Option<Box<dyn FnOnce() + Send>>,
+    on_leave: Option<Box<dyn FnOnce() + Send + Sync>>,
     wishes: Vec<watch::Receiver<u64>>,
     asked: Option<WallTime>,
     asked_for_viewers: Option<WallTime>,
@@ -55,7 +57,8 @@ impl Publisher {
         core: Arc<Mutex<StreamCore>>,
         session: SessionId,
         epoch: Epoch,
-        on_leave: Box<dyn FnOnce() + Send>,
+        pulse: Arc<Pulse>,
+        on_leave: Box<dyn FnOnce() + Send + Sync>,
     ) -> (Self, PublisherControl) {
         let control =
             PublisherControl { epoch, ended: CancellationToken::new(), reason: Arc::default() };
@@ -65,6 +68,7 @@ impl Publisher {
             broadcast,
             session,
             epoch,
+            pulse,
             ended: control.ended.clone(),
             reason: Arc::clone(&control.reason),
             on_leave: Some(on_leave),
@@ -132,6 +136,10 @@ impl Publisher {
         now: WallTime,
     ) -> Result<(), PushError> {
         self.alive()?;
+        if self.pulse.is_late(now) {
+            metrics::counter!("headwater_ingest_dropped_total", "reason" => "paused").increment(1);
+            return Ok(());
+        }
         self.core.lock().push(self.epoch, track, frame, now)
     }
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use headwater_media::codec::aac::adts::write_adts_header;
 use headwater_media::codec::h264::H264Config;
 use headwater_media::track::PartPlan;
@@ -14,6 +15,7 @@ use headwater_media::{
 
 use super::*;
 use crate::clock::Clock;
+use crate::ownership::alone::{Alone, pulls};
 use crate::sessions::{Role, SessionHandle, SessionInfo, Sessions};
 use crate::streams::{Streams, StreamsOptions};
 
@@ -51,13 +53,14 @@ fn aac() -> AacConfig {
 impl World {
     fn new() -> Self {
         let clock = Clock::start();
-        let streams = Streams::new(clock, StreamsOptions::default());
+        let streams = Streams::new(clock, StreamsOptions::default(), Alone::new(), pulls());
         let name = StreamName::parse("cam").unwrap();
         let peer = "127.0.0.1:1".parse().unwrap();
         let info =
             SessionInfo { role: Role::Publisher, protocol: "srt", stream: name.clone(), peer };
         let session = Sessions::new(clock, 10).open(info).unwrap();
-        let ingest = TsIngest::new(streams.publish(&name, &session).unwrap());
+        let ingest =
+            TsIngest::new(streams.publish(&name, &session).now_or_never().unwrap().unwrap());
         let rate = ClockRate::new(48_000).unwrap();
         let configs = [
             track_config(Codec::H264(h264()), ClockRate::VIDEO, 3_000),

@@ -2,11 +2,23 @@
 //!
 //! Not here: what a key means (`config`), what an option does (its part).
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use headwater_cluster::cluster::{ClusterOptions, Join, Timings};
+use headwater_cluster::command::Role;
+use headwater_cluster::control::holder::Holder;
+use headwater_cluster::endpoint::EndpointOptions;
+use headwater_cluster::id::{NAME_BYTES_MAX, NodeName};
+use headwater_cluster::identity::{Folder, JoinToken};
 use headwater_media::limits::BusLimits;
 
+use headwater_relay::hop::HopOptions;
+use headwater_relay::pulls::PullOptions;
 use headwater_sfu::SfuConfig;
 
-use crate::config::{Config, HlsAudio, RawConfig, SecondPublisher};
+use crate::config::{Config, HlsAudio, NodeRole, RawConfig, SecondPublisher};
 use crate::http::SDP_BYTES_MAX;
 use crate::http::hls::HlsOptions;
 use crate::http::server::HttpOptions;
@@ -107,6 +119,21 @@ pub(super) fn streams(values: &RawConfig) -> StreamsOptions {
     }
 }
 
+/// What is taken from other nodes.
+pub(super) fn pulls(values: &RawConfig) -> PullOptions {
+    PullOptions {
+        linger: values.relay.linger,
+        limits: streams(values).bus,
+        streams_max: count(values.limits.streams),
+        ..PullOptions::default()
+    }
+}
+
+/// The hops to other nodes, of a node of that name.
+pub(super) fn hop(values: &RawConfig, name: &str) -> HopOptions {
+    HopOptions { limits: streams(values).bus, ..HopOptions::new(name) }
+}
+
 pub(super) fn packager(values: &RawConfig) -> PackagerOptions {
     PackagerOptions {
         window: WindowOptions {
@@ -129,9 +156,159 @@ pub(super) fn hls(values: &RawConfig) -> HlsOptions {
     }
 }
 
+/// What a node can send, in Mbit/s, as the cluster is told: all nodes count alike.
+const CAPACITY_MBPS: u32 = 1_000;
+
+/// # Errors
+/// The node is to join and has no token.
+pub(super) fn cluster(config: &Config, holder: Arc<dyn Holder>) -> anyhow::Result<ClusterOptions> {
+    let values = config.values();
+    let own = &values.cluster;
+    let endpoint = EndpointOptions {
+        keep_alive: own.keep_alive,
+        connections_max: count(values.limits.cluster_connections),
+        strangers_max: count(values.limits.cluster_strangers),
+        ..EndpointOptions::new(own.listen)
+    };
+    Ok(ClusterOptions {
+        data: values.general.data.clone(),
+        name: own.name.clone().unwrap_or_else(|| node_name(&host_name())),
+        region: own.region.clone(),
+        role: match own.role {
+            NodeRole::Origin => Role::Origin,
+        },
+        http: base_urls(values),
+        capacity_mbps: CAPACITY_MBPS,
+        endpoint: own.enabled.then_some(endpoint),
+        advertise: own.advertise.as_ref().map(|address| address.as_str().to_owned()),
+        join: join(values)?,
+        timings: Timings {
+            heartbeat: own.heartbeat,
+            election: (own.election_min, own.election_max),
+            propose_within: own.propose_within,
+            suspect_after: own.suspect_after,
+        },
+        proposals_max: count(values.limits.cluster_proposals),
+        holder,
+    })
+}
+
+/// How the node joins; none where its folder knows already, or where nothing is to be joined.
+fn join(values: &RawConfig) -> anyhow::Result<Option<Join>> {
+    let own = &values.cluster;
+    let Some(address) = &own.join else { return Ok(None) };
+    if Folder::exists(&values.general.data) {
+        return Ok(None);
+    }
+    let token: JoinToken = match (&own.join_token, &own.join_token_file) {
+        (Some(token), _) => token.clone(),
+        (None, Some(path)) => {
+            let shown = path.display();
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the join token in {shown}"))?;
+            text.parse().with_context(|| format!("{shown}"))?
+        }
+        (None, None) => anyhow::bail!(
+            "to join {} this node needs a token: run `headwater cluster join-token` on a node of \
+             that cluster, and give what it prints by --join-token, --join-token-file or \
+             HEADWATER_JOIN_TOKEN",
+            address.as_str()
+        ),
+    };
+    Ok(Some(Join { address: address.as_str().to_owned(), token }))
+}
+
+/// Where viewers reach the node. A port that the system is to choose cannot be told ahead.
+fn base_urls(values: &RawConfig) -> Vec<String> {
+    let own = &values.cluster;
+    let listen = values.http.listen;
+    if !own.http.is_empty() {
+        return own.http.iter().map(|url| url.as_str().to_owned()).collect();
+    }
+    if !values.http.enabled || listen.port() == 0 {
+        return Vec::new();
+    }
+    let here = match (&own.advertise, listen.ip().is_unspecified()) {
+        (_, false) => listen.to_string(),
+        (Some(advertise), true) => format!("{}:{}", advertise.host(), listen.port()),
+        (None, true) => SocketAddr::new(own.listen.ip(), listen.port()).to_string(),
+    };
+    vec![format!("http://{here}")]
+}
+
+/// The machine's name.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The name of a machine as the name of a node.
+fn node_name(host: &str) -> NodeName {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let name: String = host.chars().filter(|c| allowed(*c)).take(NAME_BYTES_MAX).collect();
+    NodeName::parse(&name).unwrap_or_else(|_| unnamed())
+}
+
+fn unnamed() -> NodeName {
+    #[allow(clippy::expect_used, reason = "a constant")]
+    NodeName::parse("node").expect("a name")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use headwater_cluster::control::holder::HoldsNothing;
+
+    fn read(text: &str) -> anyhow::Result<ClusterOptions> {
+        cluster(&Config::read(Some(("f", text)), &[], [])?, Arc::new(HoldsNothing))
+    }
+
+    #[test]
+    fn defaults_of_the_configuration_and_of_the_cluster_agree() {
+        let ours = read("[cluster]\nname = \"a\"").unwrap();
+        let theirs = ClusterOptions::alone(
+            "./headwater-data",
+            NodeName::parse("a").unwrap(),
+            ours.region.clone(),
+        );
+        assert_eq!(format!("{:?}", ours.timings), format!("{:?}", theirs.timings));
+        assert_eq!(ours.proposals_max, theirs.proposals_max);
+        let endpoint = EndpointOptions::new("127.0.0.1:4443".parse().unwrap());
+        assert_eq!(format!("{:?}", ours.endpoint), format!("{:?}", Some(endpoint)));
+        assert!(ours.join.is_none());
+    }
+
+    #[test]
+    fn viewers_are_told_where_http_listens_unless_the_file_says_otherwise() {
+        for (text, urls) in [
+            ("", &["http://127.0.0.1:8080"][..]),
+            ("bind = \"127.0.0.2\"", &["http://127.0.0.2:8080"]),
+            ("[cluster]\nlisten = \"10.0.0.1:1\"", &["http://10.0.0.1:8080"]),
+            ("[cluster]\nadvertise = \"[::1]:1\"", &["http://[::1]:8080"]),
+            ("[http]\nlisten = \"127.0.0.1:0\"", &[]),
+            ("[cluster]\nhttp = [\"https://a/\"]", &["https://a"]),
+        ] {
+            assert_eq!(read(text).unwrap().http, urls, "{text}");
+        }
+        assert!(read("[cluster]\nenabled = false").unwrap().endpoint.is_none());
+    }
+
+    #[test]
+    fn who_is_to_join_and_has_no_token_is_told_where_to_get_one() {
+        let text = "data = \"/nowhere\"\n[cluster]\njoin = \"127.0.0.1:1\"";
+        let error = read(text).err().unwrap().to_string();
+        assert!(error.contains("headwater cluster join-token"), "{error}");
+        let text = format!("{text}\njoin_token_file = \"/nowhere/token\"");
+        let error = format!("{:#}", read(&text).err().unwrap());
+        assert!(error.contains("cannot read the join token in /nowhere/token"), "{error}");
+    }
+
+    #[test]
+    fn a_machines_name_becomes_a_nodes_name() {
+        for (host, name) in [("box-1.example", "box-1.example"), ("b\u{f6}x", "bx"), ("", "node")] {
+            assert_eq!(node_name(host).as_str(), name);
+        }
+        assert_eq!(node_name(&"a".repeat(100)).as_str().len(), NAME_BYTES_MAX);
+    }
 
     #[test]
     fn defaults_of_the_configuration_and_of_the_parts_agree() {

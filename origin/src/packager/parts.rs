@@ -37,6 +37,8 @@ pub enum Cut {
     Part(Part),
     /// It is complete and this long, from its first frame's `dts` to its last frame's end.
     End(MediaDuration),
+    /// It breaks off here, although it has more frames elsewhere.
+    Torn,
     /// The frames of what should be the next part cannot be written; they are left out.
     Broken(Fmp4Error),
     /// The track has ended.
@@ -83,6 +85,10 @@ impl Cutter {
             }
             Item::GroupEnd(group) => {
                 if let Some(mut open) = self.open.take() {
+                    if group.is_torn() {
+                        // What is pending may be a part's beginning only.
+                        return emit(Cut::Torn);
+                    }
                     open.cut(&mut emit);
                     emit(Cut::End(group.end().since(group.header().start)));
                 }

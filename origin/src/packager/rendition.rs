@@ -210,6 +210,9 @@ impl Driver {
                         tracing::warn!(rendition = %name, %error, "a part cannot be written");
                     }
                     Cut::TrackEnd => over = true,
+                    Cut::Torn => {
+                        metrics::counter!("headwater_hls_segments_torn_total").increment(1);
+                    }
                     Cut::Begin(_) | Cut::End(_) => {}
                 }
                 changed = true;

@@ -164,8 +164,8 @@ impl Packager {
         Self { shared: Arc::new(Shared { options, streams, writing: Mutex::new(()) }) }
     }
 
-    /// Packages `broadcast` from now on: to be called once, when it begins, on a tokio runtime.
-    /// It takes the place of an earlier broadcast of the same name.
+    /// Packages `broadcast` from now on, if that has not begun yet; to be called on a tokio runtime.
+    /// It takes the place of an earlier broadcast of the same name that has ended.
     pub fn attach(&self, broadcast: &Broadcast) -> Arc<StreamRenditions> {
         let stream = Arc::new(StreamRenditions {
             broadcast: broadcast.clone(),
@@ -175,9 +175,20 @@ impl Packager {
             audience: Mutex::new(None),
             multivariant: Latest::default(),
         });
+        let name = broadcast.name();
+        let mut standing = None;
         self.shared.update(|streams| {
-            streams.insert(broadcast.name().clone(), Arc::clone(&stream));
+            let goes_on = |known: &&Arc<StreamRenditions>| {
+                known.broadcast.is(broadcast) || known.broadcast.state() != BroadcastState::Ended
+            };
+            standing = streams.get(name).filter(goes_on).cloned();
+            if standing.is_none() {
+                streams.insert(name.clone(), Arc::clone(&stream));
+            }
         });
+        if let Some(standing) = standing {
+            return standing;
+        }
         let (packager, running) = (self.clone(), Arc::clone(&stream));
         tokio::spawn(async move {
             Arc::clone(&running).run(packager.shared.options).await;

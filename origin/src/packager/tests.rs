@@ -377,6 +377,21 @@ fn a_gap_is_as_long_as_the_time_that_is_missing_where_that_rounds_to_the_target_
 }
 
 #[test]
+fn numbers_that_a_new_owner_skips_share_the_time_that_really_went_by() {
+    let mut rig = Rig::video(Cadence::Steady(3_000, 1));
+    rig.group_of_seconds(2);
+    rig.end_group();
+    rig.skip_groups(12);
+    rig.discontinuity = DiscontinuitySeq(1);
+    rig.wall = rig.wall.plus_micros(2_000_000 + 1_200_000);
+    rig.group_of_seconds(2);
+    let text = text(&rig.end_group());
+    let gaps = lines(&text, "#EXTINF:0.100000");
+    assert_eq!(gaps.len(), 12, "{text}");
+    assert_eq!(lines(&text, "#EXT-X-MEDIA-SEQUENCE"), ["#EXT-X-MEDIA-SEQUENCE:0"], "{text}");
+}
+
+#[test]
 fn a_gap_longer_than_the_list_begins_the_list_anew() {
     let mut rig = Rig::video(Cadence::Steady(3_000, 1));
     rig.group_of_seconds(2);
@@ -491,4 +506,20 @@ fn audio_is_packaged_like_video() {
         assert!(rest.iter().all(|duration| duration / target >= 0.85));
     }
     assert!(lines(&text, "#EXT-X-PART:").iter().all(|part| part.contains("INDEPENDENT=YES")));
+}
+
+#[test]
+fn a_segment_whose_rest_does_not_come_becomes_a_gap_and_its_parts_go() {
+    let mut rig = Rig::video(Cadence::Steady(3_000, 1));
+    rig.group_of_seconds(2);
+    rig.begin();
+    for _ in 0..8 {
+        rig.frame();
+    }
+    let snapshot = rig.tear_group();
+    assert!(matches!(snapshot.segment(1), Find::Gone));
+    assert!(part_bytes(&snapshot, 1, 0).is_none(), "what it had may be another part elsewhere");
+    rig.group_of_seconds(2);
+    let text = text(&rig.end_group());
+    assert!(text.contains("#EXT-X-GAP\n#EXTINF:0.200000,\n1.m4s\n"), "{text}");
 }

@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use headwater_media::fmp4::init_section;
-use headwater_media::{ClockRate, GroupHeader, GroupSeq, MediaDuration, TrackConfig, WallTime};
+use headwater_media::{
+    ClockRate, GroupHeader, GroupSeq, MediaDuration, MediaTime, TrackConfig, WallTime,
+};
 
 use super::parts::{Cut, Part};
 use super::rates::Rates;
@@ -40,6 +42,9 @@ pub const LISTED_SEGMENTS_MAX: usize = 512;
 /// Delta updates are offered where a playlist of full segments reaches beyond the six target
 /// durations that a delta update must keep.
 const DELTA_SEGMENTS_MIN: usize = 8;
+/// Numbers in a row that are listed as gaps at most. A new owner that could not ask the old one
+/// skips the numbers that were reserved for it, 16 at most and a few.
+const GAPS_MAX: u64 = 32;
 /// A playlist lists at least this many target durations (RFC 8216bis, 6.2.2).
 const TARGET_DURATIONS_MIN: i64 = 3;
 
@@ -101,6 +106,7 @@ impl Window {
             Cut::Begin(header) => self.begin(&header),
             Cut::Part(part) => self.part(part),
             Cut::End(duration) => self.complete(duration),
+            Cut::Torn => self.tear(),
             Cut::Broken(_) | Cut::TrackEnd => {}
         }
     }
@@ -179,13 +185,12 @@ impl Window {
     }
 
     /// Lists the numbers between the last segment and `header`'s as gaps, or begins the playlist
-    /// anew where there are more of them than it has room for.
+    /// anew where there are too many of them.
     fn fill_gap(&mut self, header: &GroupHeader) {
         let Some(last) = self.segments.back() else { return };
         let missing = header.seq.0 - last.segment.seq.0 - 1;
         let jump = header.discontinuity.0.abs_diff(last.segment.discontinuity.0);
-        let room = self.options.segments.min(LISTED_SEGMENTS_MAX) as u64;
-        if missing > room || jump > room {
+        if missing > GAPS_MAX || jump > GAPS_MAX {
             while self.unlisted < self.segments.len() {
                 self.unlist_oldest();
             }
@@ -218,7 +223,8 @@ impl Window {
     }
 
     /// What each of the `missing` segments before `header` lasts: an even share of the time
-    /// between its neighbours where that makes sense, else the target duration.
+    /// between its neighbours where that makes sense, else the target duration. Neighbours on one
+    /// timeline are compared by it, others by the wall clock.
     fn gap_length(&self, header: &GroupHeader, missing: u64) -> MediaDuration {
         let rate = header.start.rate();
         let target = i64::from(self.target_duration_s.unwrap_or(1)) * i64::from(rate.hz());
@@ -227,10 +233,16 @@ impl Window {
         let share = self.segments.back().and_then(|last| {
             let SegmentState::Complete(length) = last.segment.state else { return None };
             let same = last.segment.discontinuity == header.discontinuity && length.rate() == rate;
-            let end = last.start_ticks.saturating_add(length.ticks());
-            let between = header.start.ticks().saturating_sub(end);
+            let between = if same {
+                let end = last.start_ticks.saturating_add(length.ticks());
+                header.start.ticks().saturating_sub(end)
+            } else {
+                let end = last.segment.wall.plus_micros(length.micros());
+                let micros = header.wall.micros_since(end);
+                MediaTime::new(micros, ClockRate::MICROS).to_rate(rate).ticks()
+            };
             let share = between.checked_div(i64::try_from(missing).ok()?)?;
-            (same && share > 0 && share <= target + rounding).then_some(share)
+            (share > 0 && share <= target + rounding).then_some(share)
         });
         MediaDuration::new(share.unwrap_or(target), rate)
     }
@@ -265,6 +277,24 @@ impl Window {
         self.trim();
         let listed: i64 = self.segments.iter().skip(self.unlisted).map(Kept::micros).sum();
         self.longest = self.longest.max(listed);
+    }
+
+    /// The open segment's rest does not come: it becomes a gap, and its parts go, since on other
+    /// nodes its number names the whole of it.
+    fn tear(&mut self) {
+        let Some(kept) = self.segments.back_mut().filter(|kept| kept.segment.is_open()) else {
+            return;
+        };
+        if kept.segment.parts.is_empty() {
+            self.segments.pop_back();
+            return;
+        }
+        self.bytes = self.bytes.saturating_sub(kept.segment.bytes());
+        let segment = Arc::make_mut(&mut kept.segment);
+        let length = MediaDuration::new(segment.micros(), ClockRate::MICROS);
+        segment.parts.clear();
+        segment.state = SegmentState::Gap(length);
+        self.trim();
     }
 
     /// Ends a segment whose group broke off.

@@ -7,19 +7,19 @@ use std::process::{Command, Output, Stdio};
 
 use crate::support::{Running, folder};
 
-fn headwater(arguments: &[&str]) -> Command {
+pub(crate) fn headwater(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
     command.args(arguments).env_remove("RUST_LOG");
     command
 }
 
 /// Code, standard output, standard error.
-fn told(output: Output) -> (Option<i32>, String, String) {
+pub(crate) fn told(output: Output) -> (Option<i32>, String, String) {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     told(headwater(arguments).output().unwrap())
 }
 
@@ -49,6 +49,18 @@ fn exit_codes_tell_success_errors_and_bad_usage_apart() {
         (&["streams", "a//b"], 1),
         (&["streams", "--api", "ftp://x"], 1),
         (&["streams", "--data", "/nowhere"], 1),
+        (&["--role", "king"], 1),
+        (&["--join-token", "nonsense"], 1),
+        (&["--join", "nowhere"], 1),
+        (&["cluster", "status", "--data", "/nowhere"], 1),
+        (&["cluster", "drain", "a/b"], 1),
+        (&["cluster", "recover", "--data", "/nowhere"], 1),
+        (&["cluster", "recover", "--force", "--data", "/nowhere"], 1),
+        (&["cluster", "join-token", "--expires", "soon"], 2),
+        (&["cluster", "drain"], 2),
+        (&["cluster", "explain", "a"], 2),
+        (&["cluster"], 2),
+        (&["serve", "--join-token", "a", "--join-token-file", "b"], 2),
         (&["check"], 2),
         (&["fly"], 2),
         (&["serve", "--fly"], 2),
@@ -92,7 +104,7 @@ fn environment_variables_are_checked_like_the_file() {
 fn demo(name: &str) -> Command {
     let data = folder(name);
     let mut command = headwater(&["demo", "--data", data.to_str().unwrap()]);
-    for section in ["HTTP", "WEBRTC", "SRT", "RTMP"] {
+    for section in ["HTTP", "WEBRTC", "SRT", "RTMP", "CLUSTER"] {
         command.env(format!("HEADWATER_{section}__LISTEN"), "127.0.0.1:0");
     }
     command.env("HEADWATER_DEMO__WIDTH", "320").env("HEADWATER_DEMO__HEIGHT", "180");
@@ -100,7 +112,7 @@ fn demo(name: &str) -> Command {
     command
 }
 
-fn terminate(child: &mut std::process::Child) -> Option<i32> {
+pub(crate) fn terminate(child: &mut std::process::Child) -> Option<i32> {
     let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     child.wait().unwrap().code()
@@ -149,7 +161,7 @@ async fn streams_and_kick_find_the_node_by_url_and_by_data_folder() {
         peer: "127.0.0.1:9".parse().unwrap(),
     };
     let handle = node.app.sessions.open(info).unwrap();
-    let publisher = node.app.streams.publish(&stream, &handle).unwrap();
+    let publisher = node.app.streams.publish(&stream, &handle).await.unwrap();
     let (url, data) = (format!("http://{}", node.http), folder("cli"));
     let data = data.to_str().unwrap();
     let id = handle.id().to_string();
@@ -175,9 +187,9 @@ fn a_port_that_is_taken_is_named_with_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (section, free) in [
-        ("http", ["webrtc", "srt", "rtmp"]),
-        ("rtmp", ["http", "webrtc", "srt"]),
-        ("webrtc", ["http", "srt", "rtmp"]),
+        ("http", ["webrtc", "srt", "rtmp", "cluster"]),
+        ("rtmp", ["http", "webrtc", "srt", "cluster"]),
+        ("webrtc", ["http", "srt", "rtmp", "cluster"]),
     ] {
         let data = folder("taken");
         let mut command = headwater(&["serve", "--data", data.to_str().unwrap()]);
@@ -200,6 +212,7 @@ fn a_node_logs_json_serves_and_ends_cleanly_on_sigterm() {
         .env("HEADWATER_WEBRTC__LISTEN", "127.0.0.1:0")
         .env("HEADWATER_SRT__LISTEN", "127.0.0.1:0")
         .env("HEADWATER_RTMP__LISTEN", "127.0.0.1:0")
+        .env("HEADWATER_CLUSTER__LISTEN", "127.0.0.1:0")
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();

@@ -62,10 +62,10 @@ async fn routes_and_their_document_agree() {
     let node = Running::start("openapi", |_| {}).await;
     let document = node.get("/api/v1/openapi.json").await.json();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 6);
+    assert_eq!(paths.len(), 10);
     let id = "0".repeat(32);
     for (path, operations) in paths {
-        let real = path.replace("{stream}", "a/b").replace("{session}", &id);
+        let real = path.replace("{stream}", "a/b").replace("{session}", &id).replace("{node}", "b");
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             let described = operations.get(method.to_lowercase());
             let answer = node.send(request(method, &real, &[], "")).await;
@@ -90,7 +90,7 @@ async fn a_session_is_listed_by_stream_and_kicked_by_id() {
         peer: "127.0.0.1:9".parse().unwrap(),
     };
     let handle = node.app.sessions.open(info).unwrap();
-    let publisher = node.app.streams.publish(&stream, &handle).unwrap();
+    let publisher = node.app.streams.publish(&stream, &handle).await.unwrap();
     let answer = node.get("/api/v1/streams/a/b").await.json();
     assert_eq!(answer["publisher"]["id"], handle.id().to_string());
     assert_eq!(answer["publisher"]["protocol"], "srt");

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 mod cli;
+mod cluster;
 mod http;
 mod support;
 mod webrtc;

@@ -52,6 +52,7 @@ pub(crate) fn config(name: &str, change: impl FnOnce(&mut RawConfig)) -> Config 
     raw.webrtc.workers = 1;
     raw.srt.listen = free;
     raw.rtmp.listen = free;
+    raw.cluster.listen = free;
     raw.general.data = folder(name);
     change(&mut raw);
     Config::from_raw(raw).unwrap()
@@ -63,8 +64,29 @@ pub(crate) fn folder(name: &str) -> std::path::PathBuf {
 }
 
 impl Running {
+    /// A node on an empty data folder.
     pub(crate) async fn start(name: &str, change: impl FnOnce(&mut RawConfig)) -> Self {
-        let node = Node::bind(config(name, change)).await.unwrap();
+        // An earlier run's, where there is one.
+        let _ = std::fs::remove_dir_all(folder(name));
+        Self::again(name, change).await
+    }
+
+    /// A node on the data folder that another has left.
+    pub(crate) async fn again(name: &str, change: impl FnOnce(&mut RawConfig)) -> Self {
+        let config = config(name, change);
+        let began = std::time::Instant::now();
+        let node = loop {
+            // The last task of the one before may still hold the folder.
+            match Node::bind(config.clone()).await {
+                Err(error)
+                    if format!("{error:#}").contains("in use by another process")
+                        && began.elapsed() < PATIENCE =>
+                {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                bound => break bound.unwrap(),
+            }
+        };
         let http = node.addresses().http.unwrap();
         let app = std::sync::Arc::clone(node.app());
         let shutdown = CancellationToken::new();

@@ -290,3 +290,23 @@ fn detaching_hands_over_the_writers_with_their_open_groups() {
     assert_eq!(broadcast.tracks().len(), 1);
     assert_eq!(broadcast.state(), BroadcastState::Live);
 }
+
+#[test]
+fn a_track_that_comes_back_under_its_name_goes_on_above_what_it_had_and_a_new_one_begins_anywhere()
+{
+    let mut bed = Bed::new();
+    bed.feeder.whole_group(7, 3);
+    let mut ticket = bed.go(FIRST, 0, 7, 0);
+    bed.take(&mut ticket, 3).unwrap();
+    bed.intake.group_end(&ticket, 3);
+    let audio = entry(1, TrackName::audio(), MediaKind::Audio);
+    bed.intake.tracks(FIRST, Epoch(1), BroadcastState::Live, std::slice::from_ref(&audio));
+    // Gone, and there again: what it has shown does not come a second time.
+    bed.intake.tracks(FIRST, Epoch(1), BroadcastState::Live, &[audio, video(2)]);
+    let group = bed.feeder.track().group(GroupSeq(7)).unwrap();
+    let again = bed.intake.admit(FIRST, (2, 0), (group.header(), 0), bed.now, bed.now);
+    assert_eq!(Bed::refused(again), RefuseReason::Old);
+    // The sound is new: its first group may be the one that the picture has had.
+    let sound = bed.intake.admit(FIRST, (1, 0), (group.header(), 0), bed.now, bed.now);
+    assert!(matches!(sound, Admission::Go(_)), "{sound:?}");
+}

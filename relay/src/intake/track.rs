@@ -19,7 +19,7 @@ pub(super) struct Slot {
     pub(super) writer: Option<TrackWriter>,
     /// The newest group, and the group below which none is taken.
     last: Option<(Epoch, GroupSeq)>,
-    /// The highest group of the stream before this track began.
+    /// The highest group under the track's name before it began.
     floor: Option<GroupSeq>,
     /// A group was lost: go on with one at which decoding can start.
     wants_independent: bool,
@@ -46,6 +46,11 @@ impl Slot {
             slot.config = Some(Arc::clone(&header.config));
         }
         slot
+    }
+
+    /// The newest group.
+    pub(super) fn last(&self) -> Option<GroupSeq> {
+        self.last.map(|(_, seq)| seq)
     }
 
     /// The next frame wanted; none before the first group.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use headwater::auth::Access;
 use headwater::clock::Clock;
 use headwater::ingest::srt::{SrtDeps, SrtOptions, SrtServer};
+use headwater::ownership::alone::{self, Alone};
 use headwater::sessions::Sessions;
 use headwater::streams::{Streams, StreamsOptions};
 use headwater_media::{Broadcast, Frame, Item, Start, StreamName, Track, TrackName};
@@ -33,7 +34,7 @@ impl World {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let clock = Clock::start();
         let sessions = Sessions::new(clock, 100);
-        let streams = Streams::new(clock, StreamsOptions::default());
+        let streams = Streams::new(clock, StreamsOptions::default(), Alone::new(), alone::pulls());
         let access = Access::new(false);
         let options = SrtOptions {
             listen: "127.0.0.1:0".parse().unwrap(),

@@ -1,7 +1,8 @@
 //! The JSON API under `/api/v1`: the node, its streams and its sessions.
 //!
-//! Not here: the shapes (`view`), what is measured from the bus (`measure`).
+//! Not here: the cluster (`cluster`), the shapes (`view`), what is measured from the bus (`measure`).
 
+mod cluster;
 mod measure;
 mod view;
 
@@ -23,8 +24,10 @@ use super::{App, Problem, hls, names};
 use crate::auth::Action;
 use crate::sessions::{Role, SessionSnapshot};
 
+pub(super) use cluster::unready;
 pub use view::{
-    NodeView, ResolutionView, SessionList, SessionView, StreamList, StreamView, TrackView,
+    ClusterNodeView, ClusterView, JoinTokenView, NodeView, ResolutionView, SessionList,
+    SessionView, StreamList, StreamView, TrackView,
 };
 
 /// Sessions in one answer unless `?limit=` says otherwise.
@@ -42,6 +45,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/api/v1/streams/{*stream}", get(stream))
         .route("/api/v1/sessions", get(sessions))
         .route("/api/v1/sessions/{session}", delete(kick))
+        .merge(cluster::router())
 }
 
 fn admin(app: &App, peer: Peer, parts: &Parts) -> Result<(), Problem> {

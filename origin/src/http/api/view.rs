@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use headwater_cluster::cluster::NodeStatus;
 use headwater_media::{BroadcastState, MediaKind, Track};
 use serde::Serialize;
 
@@ -30,6 +31,46 @@ pub struct NodeView {
     pub streams: usize,
     /// Sessions of publishers and viewers.
     pub sessions: usize,
+}
+
+/// `/api/v1/cluster`.
+#[derive(Serialize, Debug)]
+pub struct ClusterView {
+    /// The cluster's id.
+    pub cluster: String,
+    /// The number of the node that answers.
+    pub this: u64,
+    /// The number of the node that leads, if any does.
+    pub leader: Option<u64>,
+    /// Whether a majority answers now: without one, nothing new is decided.
+    pub quorum: bool,
+    /// Raft's term: rises at each election.
+    pub term: u64,
+    /// Index of the newest entry of the log that this node has applied.
+    pub applied: u64,
+    /// Why this node takes no part, in words.
+    pub fault: Option<String>,
+    /// All nodes, by number.
+    pub nodes: Vec<ClusterNodeView>,
+}
+
+/// A node of the cluster.
+#[derive(Serialize, Debug)]
+pub struct ClusterNodeView {
+    /// What the cluster's handle tells.
+    #[serde(flatten)]
+    pub node: NodeStatus,
+    /// Base URLs at which viewers reach it.
+    pub http: Vec<String>,
+}
+
+/// A join token that was made.
+#[derive(Serialize, Debug)]
+pub struct JoinTokenView {
+    /// The token.
+    pub token: String,
+    /// When it ends, RFC 3339.
+    pub expires: String,
 }
 
 /// `/api/v1/streams`.

@@ -18,7 +18,7 @@ mod wait;
 pub use audience::{viewers, viewers_in_all};
 pub use body::HlsBody;
 pub use reply::Reply;
-pub use serve::{AudioCodec, AudioDemand, HlsOptions, HlsService, NoAudioDemand};
+pub use serve::{AudioCodec, Demand, HlsOptions, HlsService, NoDemand};
 
 /// A path and a query as a stranger sends them, for fuzzing.
 pub(crate) fn fuzz_target(path: &str, query: &str) {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_media::{BroadcastState, MediaKind, StreamName};
+use headwater_media::{Broadcast, BroadcastState, MediaKind, StreamName};
 use http::header::{AUTHORIZATION, RANGE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
@@ -59,19 +59,27 @@ impl AudioCodec {
     }
 }
 
-/// Told of every request that wants a stream's sound in some codec, so that it can be made while
-/// someone listens.
-pub trait AudioDemand: Send + Sync {
+/// Told what requests want that may not be here yet: a stream of another node, and a stream's sound
+/// in some codec, so that it can be made while someone listens.
+pub trait Demand: Send + Sync {
+    /// Somebody wants `stream`, which is not packaged here: gives it, where it can be had.
+    fn find(&self, stream: &StreamName) -> Option<Broadcast>;
+
     /// Somebody listens to `stream` in `codec`. Returns whether a track in that codec is there or
     /// about to come (`audio-aac`, `audio-opus`, or the source's own). Called often: must be quick.
     fn want(&self, stream: &StreamName, codec: AudioCodec) -> bool;
 }
 
-/// Makes nothing: sound is offered as it was published.
+/// Gets nothing and makes nothing: streams are those that are here, with their sound as it was
+/// published.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoAudioDemand;
+pub struct NoDemand;
 
-impl AudioDemand for NoAudioDemand {
+impl Demand for NoDemand {
+    fn find(&self, _: &StreamName) -> Option<Broadcast> {
+        None
+    }
+
     fn want(&self, _: &StreamName, _: AudioCodec) -> bool {
         false
     }
@@ -99,7 +107,7 @@ struct Asked<'a> {
 pub struct HlsService {
     packager: Packager,
     access: Access,
-    demand: Arc<dyn AudioDemand>,
+    demand: Arc<dyn Demand>,
     options: HlsOptions,
     waiting: Arc<Waiting>,
     meter: Arc<Meter>,
@@ -111,7 +119,7 @@ impl HlsService {
     pub fn new(
         packager: Packager,
         access: Access,
-        demand: Arc<dyn AudioDemand>,
+        demand: Arc<dyn Demand>,
         options: HlsOptions,
     ) -> Self {
         let (waiting, meter) = (Waiting::new(options.waiting), Arc::default());
@@ -186,6 +194,19 @@ impl HlsService {
         })
     }
 
+    /// The stream, taken from its owner where that is another node. One that has ended here may have
+    /// begun anew there.
+    fn stream(&self, target: &Target) -> Result<Arc<StreamRenditions>, Failure> {
+        let known = self.packager.get(&target.stream);
+        if let Some(known) = &known
+            && known.broadcast().state() != BroadcastState::Ended
+        {
+            return Ok(Arc::clone(known));
+        }
+        let found = self.demand.find(&target.stream).map(|found| self.packager.attach(&found));
+        found.or(known).ok_or_else(|| stream_not_found(target))
+    }
+
     async fn answer(
         &self,
         target: &Target,
@@ -193,7 +214,7 @@ impl HlsService {
         asked: Asked<'_>,
     ) -> Result<Reply, Failure> {
         let headers = asked.headers;
-        let stream = self.packager.get(&target.stream).ok_or_else(|| stream_not_found(target))?;
+        let stream = self.stream(target)?;
         match &target.resource {
             Resource::Multivariant => self.multivariant(&stream, headers).await,
             Resource::Playlist { rendition } => {

@@ -55,10 +55,10 @@ impl Answer {
 
 impl Server {
     fn new() -> Self {
-        Self::with(HlsOptions::default(), Arc::new(NoAudioDemand))
+        Self::with(HlsOptions::default(), Arc::new(NoDemand))
     }
 
-    fn with(options: HlsOptions, demand: Arc<dyn AudioDemand>) -> Self {
+    fn with(options: HlsOptions, demand: Arc<dyn Demand>) -> Self {
         let ended_linger = Duration::from_secs(1);
         let packager = Packager::new(PackagerOptions { ended_linger, ..Default::default() });
         let broadcast = broadcast();
@@ -296,7 +296,7 @@ async fn a_stream_that_has_just_begun_is_waited_for() {
     assert_eq!(answer.status, 200, "{}", answer.text());
 
     let options = HlsOptions { ready_timeout: Duration::from_secs(1), ..HlsOptions::default() };
-    let empty = Server::with(options, Arc::new(NoAudioDemand));
+    let empty = Server::with(options, Arc::new(NoDemand));
     let began = tokio::time::Instant::now();
     let answer = empty.get("/hls/a/index.m3u8").await;
     assert_eq!((answer.status, &*answer.slug()), (503, "media-not-ready"));
@@ -306,7 +306,7 @@ async fn a_stream_that_has_just_begun_is_waited_for() {
 #[tokio::test]
 async fn no_more_requests_wait_than_may() {
     let options = HlsOptions { waiting: 2, ..HlsOptions::default() };
-    let server = Server::with(options, Arc::new(NoAudioDemand));
+    let server = Server::with(options, Arc::new(NoDemand));
     let mut rig = server.video();
     rig.group_of_seconds(2);
     rig.end_group();
@@ -493,7 +493,11 @@ struct Bridge {
     wanted: Mutex<HashSet<AudioCodec>>,
 }
 
-impl AudioDemand for Bridge {
+impl Demand for Bridge {
+    fn find(&self, _: &headwater_media::StreamName) -> Option<Broadcast> {
+        None
+    }
+
     fn want(&self, stream: &headwater_media::StreamName, codec: AudioCodec) -> bool {
         assert_eq!(stream.as_str(), "a");
         self.wanted.lock().unwrap().insert(codec);
@@ -504,7 +508,7 @@ impl AudioDemand for Bridge {
 #[tokio::test]
 async fn audio_that_is_made_on_demand_is_asked_for_and_waited_for() {
     let bridge = Arc::new(Bridge::default());
-    let server = Server::with(HlsOptions::default(), Arc::clone(&bridge) as Arc<dyn AudioDemand>);
+    let server = Server::with(HlsOptions::default(), Arc::clone(&bridge) as Arc<dyn Demand>);
     let mut audio = Rig::on(&server.broadcast, "audio", opus());
     for _ in 0..4 {
         audio.group_of_seconds(2);
@@ -528,7 +532,7 @@ async fn only_the_configured_codecs_are_listed() {
         (AudioChoice::Opus, "-/audio/", "-/audio-aac/"),
     ] {
         let options = HlsOptions { audio: choice, ..HlsOptions::default() };
-        let server = Server::with(options, Arc::new(NoAudioDemand));
+        let server = Server::with(options, Arc::new(NoDemand));
         let mut audio = Rig::on(&server.broadcast, "audio", opus());
         let mut bridged = Rig::on(&server.broadcast, "audio-aac", aac());
         audio.group_of_seconds(2);

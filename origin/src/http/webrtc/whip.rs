@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Request, problem_of};
 use crate::http::{App, Problem};
 use crate::ingest::whip::WhipSink;
+use crate::ownership::ClaimError;
 use crate::sessions::{OpenError, Role, SessionHandle, SessionInfo};
 use crate::streams::{PublishError, Standing};
 
@@ -47,7 +48,7 @@ pub(super) async fn publish(
         Guard { app: Arc::clone(app), sfu: Arc::downgrade(&sfu), id, closed: answer.closed };
     let taking = Taking { stream: stream.clone(), session, sink, sdp: answer.sdp.clone() };
     match standing {
-        Standing::Free => match taking.take(app) {
+        Standing::Free => match taking.take(app).await {
             Ok(ended) => {
                 app.webrtc.insert(id, stream.clone(), "whip");
                 tokio::spawn(guard.run(ended));
@@ -75,8 +76,8 @@ struct Taking {
 
 impl Taking {
     /// Takes the stream; gives what says that it must let go again.
-    fn take(self, app: &App) -> Result<CancellationToken, PublishError> {
-        let publisher = app.streams.publish(&self.stream, &self.session)?;
+    async fn take(self, app: &App) -> Result<CancellationToken, PublishError> {
+        let publisher = app.streams.publish(&self.stream, &self.session).await?;
         let ended = publisher.ended();
         self.sink.begin(publisher, self.session, &self.sdp);
         Ok(ended)
@@ -97,7 +98,7 @@ impl Guard {
         let kicked = taking.session.kicked();
         let stream = taking.stream.clone();
         let taken = tokio::select! {
-            () = taking.sink.first_frame() => taking.take(&self.app),
+            () = taking.sink.first_frame() => taking.take(&self.app).await,
             () = kicked.cancelled() => Err(PublishError::Busy(stream.clone())),
             _ = &mut self.closed => {
                 self.app.webrtc.remove(self.id);
@@ -135,13 +136,19 @@ pub(super) fn full(error: OpenError) -> Problem {
 
 fn refused(error: PublishError) -> Problem {
     let detail = error.to_string();
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     match error {
-        PublishError::Busy(_) => {
+        PublishError::Busy(_) | PublishError::Claim(ClaimError::Busy { .. }) => {
             Problem::new(StatusCode::CONFLICT, "stream-busy", "Stream has a publisher", detail)
         }
-        _ => {
-            let status = StatusCode::SERVICE_UNAVAILABLE;
-            Problem::new(status, "limit-reached", "Limit reached", detail).retry_after(2)
+        PublishError::Claim(ClaimError::NoQuorum) => {
+            Problem::new(unavailable, "no-quorum", "No quorum", detail).retry_after(1)
+        }
+        PublishError::Draining | PublishError::Claim(ClaimError::NotHere(_)) => {
+            Problem::new(unavailable, "draining", "Not taking publishers", detail).retry_after(2)
+        }
+        PublishError::TooManyStreams(_) | PublishError::Claim(ClaimError::TooManyStreams(_)) => {
+            Problem::new(unavailable, "limit-reached", "Limit reached", detail).retry_after(2)
         }
     }
 }

@@ -45,6 +45,11 @@ impl TargetDuration {
         }
     }
 
+    /// Takes over what another node has settled for the broadcast.
+    pub(super) fn keep(&mut self, settled_s: Option<u32>) {
+        self.settled_s = self.settled_s.or(settled_s);
+    }
+
     fn settle(&mut self, group_micros: i64) {
         if self.settled_s.is_none() {
             let rounded = group_micros.saturating_add(500_000) / 1_000_000;
@@ -251,7 +256,7 @@ impl StreamCore {
         else {
             return;
         };
-        let config = slot.configured(codec, rate, plan);
+        let config = slot.configured(seq, codec, rate, plan);
         timeline.begin_group();
         let start = timeline.preview(frame.dts);
         let shown = match track.kind {

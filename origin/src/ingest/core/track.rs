@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use headwater_media::codec::opus;
+use headwater_media::frame::Group;
 use headwater_media::{
     ClockRate, Codec, ConfigVersion, GroupSeq, MediaDuration, MediaKind, PartPlan, TrackConfig,
     TrackName, TrackWriter, WallTime,
@@ -40,23 +41,21 @@ pub(super) struct Slot {
     pub(super) writer: TrackWriter,
     /// Configuration of the newest group.
     pub(super) config: Option<Arc<TrackConfig>>,
-    /// The newest version given out under this name, ever.
-    version: Option<ConfigVersion>,
     /// `PART-TARGET`, once chosen: in ticks of a rate. It stays for the broadcast's life.
     part_target: Option<(u32, ClockRate)>,
 }
 
 impl Slot {
-    pub(super) fn new(
-        name: TrackName,
-        writer: TrackWriter,
-        version: Option<ConfigVersion>,
-    ) -> Self {
-        Self { name, writer, config: None, version, part_target: None }
+    pub(super) fn new(name: TrackName, writer: TrackWriter) -> Self {
+        Self { name, writer, config: None, part_target: None }
     }
 
-    pub(super) fn version(&self) -> Option<ConfigVersion> {
-        self.version
+    /// Of a track that another node has published so far; `newest` is its newest group.
+    pub(super) fn adopt(writer: TrackWriter, newest: Option<&Group>) -> Self {
+        let name = writer.track().name().clone();
+        let config = newest.map(|group| Arc::clone(&group.header().config));
+        let part_target = config.as_ref().map(|config| (config.parts.target_ticks, config.rate));
+        Self { name, writer, config, part_target }
     }
 
     /// How far the track has come, in microseconds.
@@ -80,9 +79,12 @@ impl Slot {
         PartPlan { target_ticks: u32::try_from(kept).unwrap_or(u32::MAX).max(1), ..fresh }
     }
 
-    /// The configuration of a group of `codec` cut by `parts`: the newest one if it is the same.
+    /// The configuration of group `seq`, of `codec` and cut by `parts`: the newest one if it is the
+    /// same. A new one's version is the number of the group that it begins with: no owner of the
+    /// stream's name, before or after, gives that number to another one.
     pub(super) fn configured(
         &mut self,
+        seq: GroupSeq,
         codec: &Codec,
         rate: ClockRate,
         parts: PartPlan,
@@ -94,8 +96,7 @@ impl Slot {
         {
             return Arc::clone(config);
         }
-        let version = self.version.map_or(ConfigVersion(0), ConfigVersion::next);
-        self.version = Some(version);
+        let version = ConfigVersion(u32::try_from(seq.0).unwrap_or(u32::MAX));
         let config = Arc::new(TrackConfig { version, codec: codec.clone(), rate, parts });
         self.config = Some(Arc::clone(&config));
         config

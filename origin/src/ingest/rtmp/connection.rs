@@ -174,7 +174,7 @@ impl Connection {
             self.session.received(count);
             while let Some(event) = self.session.handle(&mut input)? {
                 let was_live = self.live.is_some();
-                self.event(event)?;
+                self.event(event).await?;
                 if was_live && self.live.is_none() {
                     deadline = Instant::now() + self.options.handshake_timeout;
                 }
@@ -227,9 +227,9 @@ impl Connection {
         }
     }
 
-    fn event(&mut self, event: Event) -> Result<(), End> {
+    async fn event(&mut self, event: Event) -> Result<(), End> {
         match event {
-            Event::Publish(request) => return self.publish(request),
+            Event::Publish(request) => return self.publish(request).await,
             Event::Unpublished => {
                 if let Some(live) = self.live.take() {
                     tracing::info!(
@@ -257,9 +257,9 @@ impl Connection {
     }
 
     /// Answers a request to publish.
-    fn publish(&mut self, request: PublishRequest) -> Result<(), End> {
+    async fn publish(&mut self, request: PublishRequest) -> Result<(), End> {
         let PublishRequest { name, token } = request;
-        match self.open(&name, token.as_deref()) {
+        match self.open(&name, token.as_deref()).await {
             Ok(live) => {
                 metrics::counter!("headwater_rtmp_publishes_total", "result" => "accepted")
                     .increment(1);
@@ -285,7 +285,11 @@ impl Connection {
         }
     }
 
-    fn open(&self, name: &StreamName, token: Option<&str>) -> Result<Live, (Refusal, String)> {
+    async fn open(
+        &self,
+        name: &StreamName,
+        token: Option<&str>,
+    ) -> Result<Live, (Refusal, String)> {
         let deps = &self.deps;
         deps.access
             .check(Caller::direct(self.peer.ip(), token), Action::Publish, Some(name))
@@ -301,6 +305,7 @@ impl Connection {
         let publisher = deps
             .streams
             .publish(name, &handle)
+            .await
             .map_err(|error| (refusal_of(&error), error.to_string()))?;
         let ended = publisher.ended();
         Ok(Live {
@@ -442,10 +447,7 @@ fn end_of(reason: EndReason) -> End {
 }
 
 fn refusal_of(error: &PublishError) -> Refusal {
-    match error {
-        PublishError::Busy(_) => Refusal::BadName,
-        _ => Refusal::Unavailable,
-    }
+    if error.is_busy() { Refusal::BadName } else { Refusal::Unavailable }
 }
 
 /// Completes when `token`, if there is one, is cancelled.

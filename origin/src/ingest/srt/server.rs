@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use headwater_media::{BroadcastState, SessionId, StreamName};
+use headwater_media::{Broadcast, SessionId, StreamName};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -28,9 +28,10 @@ use super::transport::{CloseReason, ConnId, Event, SendRefused, Transport};
 use super::{PASSPHRASE_BYTES, SrtOptions};
 use crate::auth::{Access, Action, Caller};
 use crate::clock::Clock;
+use crate::ingest::Publisher;
 use crate::ingest::ts::TsIngest;
 use crate::sessions::{Role, SessionHandle, SessionInfo, Sessions};
-use crate::streams::{PublishError, Streams};
+use crate::streams::Streams;
 
 /// Datagrams taken in one turn, so that timers and readers get theirs under a flood.
 const DATAGRAMS_A_TURN: usize = 256;
@@ -166,6 +167,40 @@ pub(super) enum Command {
     Send(ConnId, Vec<Bytes>),
     /// End a session.
     Close(ConnId, String),
+    /// A caller's wish was looked into.
+    Decided(ConnId, Box<Waiting>, Result<Wanted, Refusal>),
+}
+
+/// A caller whose handshake waits for its answer.
+pub(super) struct Waiting {
+    peer: SocketAddr,
+    key_length: u8,
+    user: Option<String>,
+    handle: SessionHandle,
+}
+
+/// What a caller gets.
+pub(super) enum Wanted {
+    Publish(Box<Publisher>),
+    Play(Broadcast),
+}
+
+/// Finds what a caller asks for.
+async fn find(
+    streams: &Streams,
+    asked: &StreamId,
+    handle: &SessionHandle,
+) -> Result<Wanted, Refusal> {
+    match asked.mode {
+        Mode::Publish => match streams.publish(&asked.stream, handle).await {
+            Ok(publisher) => Ok(Wanted::Publish(Box::new(publisher))),
+            Err(error) => Err(Refusal::new(if error.is_busy() { 409 } else { 503 }, error)),
+        },
+        Mode::Request => streams
+            .find(&asked.stream)
+            .map(Wanted::Play)
+            .ok_or_else(|| Refusal::new(404, format!("stream {} is not live", asked.stream))),
+    }
 }
 
 enum Activity {
@@ -196,7 +231,7 @@ impl Session {
 }
 
 /// Why a caller is not let in: an HTTP status and what to do about it.
-struct Refusal {
+pub(super) struct Refusal {
     status: u16,
     detail: String,
 }
@@ -259,10 +294,8 @@ impl<T: Transport> Driver<T> {
     fn event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Connect { id, peer, stream_id, key_length } => {
-                if let Err(refusal) = self.connect(now, id, peer, &stream_id, key_length) {
-                    let code = 1_000 + refusal.status;
-                    tracing::info!(%peer, code, reason = refusal.detail, "SRT caller refused");
-                    self.transport.reject(id, refusal.status);
+                if let Err(refusal) = self.connect(id, peer, &stream_id, key_length) {
+                    self.refuse(id, peer, &refusal);
                 }
             }
             Event::Data { id, payload } => self.data(now, id, &payload),
@@ -292,7 +325,6 @@ impl<T: Transport> Driver<T> {
 
     fn connect(
         &mut self,
-        now: Instant,
         id: ConnId,
         peer: SocketAddr,
         stream_id: &[u8],
@@ -309,49 +341,65 @@ impl<T: Transport> Driver<T> {
             .access
             .check(Caller::direct(peer.ip(), token), action, Some(&asked.stream))
             .map_err(|denied| Refusal::new(if token.is_none() { 401 } else { 403 }, denied))?;
-        let live = self.deps.streams.get(&asked.stream);
-        let live = live.filter(|broadcast| broadcast.state() != BroadcastState::Ended);
-        if asked.mode == Mode::Request && live.is_none() {
-            return Err(Refusal::new(404, format!("stream {} is not live", asked.stream)));
-        }
         let info = SessionInfo { role, protocol: "srt", stream: asked.stream.clone(), peer };
         let handle = self.deps.sessions.open(info).map_err(|full| Refusal::new(503, full))?;
+        // The cluster is asked meanwhile; the caller waits for its handshake's answer.
+        let (streams, commands) = (self.deps.streams.clone(), self.commands.clone());
+        tokio::spawn(async move {
+            let wanted = find(&streams, &asked, &handle).await;
+            let caller = Waiting { peer, key_length, user: asked.user, handle };
+            // A driver that is gone needs no answer.
+            let _ = commands.send(Command::Decided(id, Box::new(caller), wanted)).await;
+        });
+        Ok(())
+    }
+
+    /// What a caller asked for was found, or not: it is let in, or refused.
+    fn decided(&mut self, id: ConnId, caller: Waiting, wanted: Result<Wanted, Refusal>) {
+        let Waiting { peer, key_length, user, handle } = caller;
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(refusal) => return self.refuse(id, peer, &refusal),
+        };
+        if !self.transport.accept(Instant::now(), id) {
+            return;
+        }
         let (kicked, session) = (handle.kicked(), handle.id());
-        let (activity, over) = match live.filter(|_| asked.mode == Mode::Request) {
-            Some(broadcast) => {
-                let backlog = Arc::new(AtomicUsize::new(0));
-                let outlet = Outlet {
-                    id,
-                    commands: self.commands.clone(),
-                    backlog: Arc::clone(&backlog),
-                    backlog_max: self.options.send_packets / 2,
-                    payload_size: self.options.payload_size,
-                    counters: Arc::clone(handle.counters()),
-                };
-                let task = tokio::spawn(play::run(broadcast, outlet)).abort_handle();
-                let activity = Activity::Play { backlog, _task: AbortOnDrop(task) };
-                (activity, CancellationToken::new())
+        let (activity, over) = match wanted {
+            Wanted::Play(broadcast) => {
+                (self.play(id, broadcast, &handle), CancellationToken::new())
             }
-            None => {
-                let publisher = self.deps.streams.publish(&asked.stream, &handle);
-                let publisher = publisher.map_err(|error| Refusal {
-                    status: if matches!(error, PublishError::Busy(_)) { 409 } else { 503 },
-                    detail: error.to_string(),
-                })?;
+            Wanted::Publish(publisher) => {
                 let over = publisher.ended();
-                (Activity::Publish(Box::new(TsIngest::new(publisher))), over)
+                (Activity::Publish(Box::new(TsIngest::new(*publisher))), over)
             }
         };
-        if !self.transport.accept(now, id) {
-            return Ok(());
-        }
         let watch = tokio::spawn(close_when(self.commands.clone(), id, kicked, over));
         let _watch = AbortOnDrop(watch.abort_handle());
         let meter = SessionMeter::default();
+        let (stream, role) = (handle.info().stream.clone(), handle.info().role.as_str());
         self.sessions.insert(id, Session { handle, activity, meter, _watch });
-        tracing::info!(stream = %asked.stream, %session, %peer, role = role.as_str(), key_length,
-            user = asked.user, "SRT session opened");
-        Ok(())
+        tracing::info!(%stream, %session, %peer, role, key_length, user, "SRT session opened");
+    }
+
+    fn play(&self, id: ConnId, broadcast: Broadcast, handle: &SessionHandle) -> Activity {
+        let backlog = Arc::new(AtomicUsize::new(0));
+        let outlet = Outlet {
+            id,
+            commands: self.commands.clone(),
+            backlog: Arc::clone(&backlog),
+            backlog_max: self.options.send_packets / 2,
+            payload_size: self.options.payload_size,
+            counters: Arc::clone(handle.counters()),
+        };
+        let task = tokio::spawn(play::run(broadcast, outlet)).abort_handle();
+        Activity::Play { backlog, _task: AbortOnDrop(task) }
+    }
+
+    fn refuse(&mut self, id: ConnId, peer: SocketAddr, refusal: &Refusal) {
+        let code = 1_000 + refusal.status;
+        tracing::info!(%peer, code, reason = refusal.detail, "SRT caller refused");
+        self.transport.reject(id, refusal.status);
     }
 
     fn data(&mut self, now: Instant, id: ConnId, payload: &[u8]) {
@@ -390,6 +438,7 @@ impl<T: Transport> Driver<T> {
                     }
                 }
             }
+            Command::Decided(id, caller, wanted) => self.decided(id, *caller, wanted),
             Command::Close(id, why) => {
                 let reason = self.sessions.get(&id).and_then(|session| match &session.activity {
                     Activity::Publish(ingest) => ingest.publisher().reason(),

@@ -273,6 +273,11 @@ impl Rig {
         self.now()
     }
 
+    pub(crate) fn tear_group(&mut self) -> Snapshot {
+        self.writer.as_mut().unwrap().tear_group();
+        self.now()
+    }
+
     pub(crate) fn finish(&mut self) -> Snapshot {
         self.writer.take().unwrap().finish();
         self.now()

@@ -30,6 +30,9 @@ pub enum AudioTarget {
 }
 
 impl AudioTarget {
+    /// All.
+    pub const ALL: [Self; 2] = [Self::Opus, Self::Aac];
+
     /// Whether `codec` is this already.
     #[must_use]
     pub fn is(self, codec: &Codec) -> bool {

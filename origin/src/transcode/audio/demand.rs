@@ -2,13 +2,13 @@
 //!
 //! Not here: what a playlist lists (`packager`), the bridges themselves (`super`).
 
-use headwater_media::StreamName;
+use headwater_media::{Broadcast, StreamName};
 
 use super::{AudioBridges, AudioTarget};
-use crate::http::hls::{AudioCodec, AudioDemand};
+use crate::http::hls::{AudioCodec, Demand};
 use crate::streams::Streams;
 
-/// Begins and prolongs bridges for HLS, whose clients have no sessions: each request for a
+/// Finds streams, and begins and prolongs bridges, for HLS, whose clients have no sessions: each request for a
 /// playlist counts as listening.
 pub struct HlsAudio {
     streams: Streams,
@@ -23,7 +23,11 @@ impl HlsAudio {
     }
 }
 
-impl AudioDemand for HlsAudio {
+impl Demand for HlsAudio {
+    fn find(&self, stream: &StreamName) -> Option<Broadcast> {
+        self.streams.find(stream)
+    }
+
     fn want(&self, stream: &StreamName, codec: AudioCodec) -> bool {
         let target = match codec {
             AudioCodec::Aac => AudioTarget::Aac,
@@ -31,6 +35,7 @@ impl AudioDemand for HlsAudio {
         };
         let Some(broadcast) = self.streams.get(stream) else { return false };
         self.bridges.is_source(&broadcast, target)
+            || self.bridges.comes_from_elsewhere(&broadcast)
             || self.bridges.listen(&broadcast, target).is_some()
     }
 }

@@ -59,8 +59,13 @@ pub struct AudioBridges {
 struct Shared {
     clock: Clock,
     options: AudioOptions,
+    made_here: MadeHere,
     running: Mutex<Running>,
 }
+
+/// Whether a broadcast is published on this node. The owner of a stream alone transcodes it, so
+/// that all nodes serve the same bytes; the others take its further tracks from there.
+pub type MadeHere = Arc<dyn Fn(&Broadcast) -> bool + Send + Sync>;
 
 /// The bridges that run.
 type Running = HashMap<(StreamName, AudioTarget), Arc<Lease>>;
@@ -96,8 +101,29 @@ fn speaks(track: &Track, target: AudioTarget) -> bool {
 impl AudioBridges {
     /// No bridges yet.
     #[must_use]
-    pub fn new(clock: Clock, options: AudioOptions) -> Self {
-        Self { shared: Arc::new(Shared { clock, options, running: Mutex::default() }) }
+    pub fn new(clock: Clock, options: AudioOptions, made_here: MadeHere) -> Self {
+        let running = Mutex::default();
+        Self { shared: Arc::new(Shared { clock, options, made_here, running }) }
+    }
+
+    /// Whether the stream's owner is another node, which makes further tracks of its audio: owners
+    /// do that for nodes that
+    /// take a stream from them.
+    #[must_use]
+    pub fn comes_from_elsewhere(&self, broadcast: &Broadcast) -> bool {
+        let config = source(broadcast).and_then(|track| track.config());
+        !(self.shared.made_here)(broadcast)
+            && config.is_some_and(|config| AudioTarget::can_read(&config.codec))
+    }
+
+    /// Ends all bridges of a stream, which this node publishes no longer.
+    pub fn end(&self, broadcast: &Broadcast) {
+        let mut running = self.shared.running.lock();
+        for target in AudioTarget::ALL {
+            if running.remove(&(broadcast.name().clone(), target)).is_some() {
+                broadcast.remove_track(&target.track_name());
+            }
+        }
     }
 
     /// Whether the broadcast's own audio is `target` already.
@@ -112,7 +138,8 @@ impl AudioBridges {
     pub fn listen(&self, broadcast: &Broadcast, target: AudioTarget) -> Option<Listening> {
         let source = source(broadcast)?;
         let codec = source.config()?.codec.clone();
-        if target.is(&codec) || !AudioTarget::can_read(&codec) {
+        let made_here = (self.shared.made_here)(broadcast);
+        if target.is(&codec) || !AudioTarget::can_read(&codec) || !made_here {
             return None;
         }
         let key = (broadcast.name().clone(), target);
@@ -159,10 +186,29 @@ impl AudioBridges {
         if speaks(&source, target) {
             return Some((source, None));
         }
-        let listening = self.listen(broadcast, target)?;
-        let track = broadcast.track(&target.track_name())?;
-        let begun = tokio::time::timeout(timeout, track.ready()).await.unwrap_or(false);
-        begun.then_some((track, Some(listening)))
+        let listening = self.listen(broadcast, target);
+        if listening.is_none() && !self.comes_from_elsewhere(broadcast) {
+            return None;
+        }
+        let begun = async {
+            let track = appears(broadcast, &target.track_name()).await?;
+            track.ready().await.then_some(track)
+        };
+        let track = tokio::time::timeout(timeout, begun).await.ok()??;
+        Some((track, listening))
+    }
+}
+
+/// Waits for a track of that name; nothing when the broadcast ends first.
+async fn appears(broadcast: &Broadcast, name: &TrackName) -> Option<Track> {
+    let mut changes = broadcast.watch();
+    loop {
+        if let Some(track) = broadcast.track(name) {
+            return Some(track);
+        }
+        if broadcast.state() == BroadcastState::Ended || !changes.changed().await {
+            return None;
+        }
     }
 }
 
@@ -201,9 +247,13 @@ impl Place {
         Self { shared, key, broadcast, lease }
     }
 
-    /// Takes the bridge off the list when nobody has wanted it for long enough.
+    /// Takes the bridge off the list when nobody has wanted it for long enough; true also when it
+    /// was taken off already.
     fn let_go_if_idle(&self) -> bool {
         let mut running = self.shared.running.lock();
+        if !running.get(&self.key).is_some_and(|current| Arc::ptr_eq(current, &self.lease)) {
+            return true;
+        }
         let last_wanted = self.lease.last_wanted.load(Ordering::Relaxed);
         let idle = self.shared.clock.now().micros() - last_wanted;
         let linger = self.shared.options.linger.as_micros();

@@ -120,7 +120,7 @@ fn decode(track: &Track) -> (i64, Vec<f32>) {
 }
 
 async fn bridged(source: &Source, target: AudioTarget) -> (Track, Option<Listening>) {
-    let bridges = AudioBridges::new(Clock::start(), AudioOptions::default());
+    let bridges = AudioBridges::new(Clock::start(), AudioOptions::default(), Arc::new(|_| true));
     let wait = Duration::from_secs(10);
     let (track, listening) = bridges.track(&source.broadcast, target, wait).await.unwrap();
     let last = source.broadcast.track(&TrackName::audio()).unwrap().newest().unwrap().end();
@@ -200,7 +200,7 @@ async fn garbage_packets_do_not_stop_the_bridge() {
 async fn no_bridge_is_made_where_none_is_needed() {
     let mut source = source(AudioTarget::Opus, 1);
     source.write(0..0);
-    let bridges = AudioBridges::new(Clock::start(), AudioOptions::default());
+    let bridges = AudioBridges::new(Clock::start(), AudioOptions::default(), Arc::new(|_| true));
     let wait = Duration::from_secs(1);
     let (track, listening) =
         bridges.track(&source.broadcast, AudioTarget::Opus, wait).await.unwrap();
@@ -214,7 +214,7 @@ async fn a_bridge_ends_after_its_last_listener_and_can_begin_again() {
     let mut source = source(AudioTarget::Opus, 4);
     source.write(0..0);
     let options = AudioOptions { linger: Duration::ZERO, ..AudioOptions::default() };
-    let bridges = AudioBridges::new(Clock::start(), options);
+    let bridges = AudioBridges::new(Clock::start(), options, Arc::new(|_| true));
     let wait = Duration::from_secs(10);
     for round in 0..2u64 {
         let wanted = bridges.track(&source.broadcast, AudioTarget::Aac, wait).await.unwrap();
@@ -232,4 +232,20 @@ async fn a_bridge_ends_after_its_last_listener_and_can_begin_again() {
         .await
         .expect("the bridge ends");
     }
+}
+
+#[tokio::test]
+async fn what_another_node_publishes_is_not_transcoded_here_but_taken_from_there() {
+    let mut opus = source(AudioTarget::Opus, 1);
+    opus.write(0..0);
+    let here = AudioBridges::new(Clock::start(), AudioOptions::default(), Arc::new(|_| false));
+    let (broadcast, target) = (opus.broadcast.clone(), AudioTarget::Aac);
+    assert!(here.listen(&broadcast, target).is_none());
+    assert!(here.comes_from_elsewhere(&broadcast));
+    assert!(broadcast.track(&target.track_name()).is_none(), "nothing was begun");
+    // Another node's bridge stands for the hop that brings the track.
+    let owner = AudioBridges::new(Clock::start(), AudioOptions::default(), Arc::new(|_| true));
+    let waiting = here.track(&broadcast, target, Duration::from_secs(5));
+    let (found, _made) = tokio::join!(waiting, async { owner.listen(&broadcast, target) });
+    assert_eq!(*found.unwrap().0.name(), target.track_name());
 }

@@ -6,6 +6,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::ingest::rtmp::reply::kind;
 use crate::ingest::rtmp::testing::{Answers, ClientBytes, Order, RECORDED};
+use crate::ownership::alone::{Alone, pulls};
 use crate::streams::{Policy, StreamsOptions};
 
 /// Longer than anything takes on a busy machine.
@@ -23,7 +24,12 @@ async fn rig(options: RtmpOptions, policy: Policy) -> Rig {
     let deps = RtmpDeps {
         access: Arc::new(Access::new(false)),
         sessions: Sessions::new(clock, 10),
-        streams: Streams::new(clock, StreamsOptions { policy, ..StreamsOptions::default() }),
+        streams: Streams::new(
+            clock,
+            StreamsOptions { policy, ..StreamsOptions::default() },
+            Alone::new(),
+            pulls(),
+        ),
         clock,
     };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));

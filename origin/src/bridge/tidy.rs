@@ -1,0 +1,152 @@
+//! Ends what nobody ends: streams whose owner died and whose publisher stays away, claims that were
+//! granted after their publisher had given up, broadcasts here whose stream is over elsewhere.
+//!
+//! Driver: awaits and reads the clock. Not here: what the cluster makes of it.
+#![allow(clippy::disallowed_methods, reason = "driver: waits a while before it ends something")]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use headwater_cluster::command::{Command, Stop};
+use headwater_cluster::state::{Publisher, StreamRecord};
+use headwater_cluster::view::View;
+use headwater_media::{Epoch, StreamName};
+
+use super::Bridge;
+use crate::ownership::cluster_time;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a stream that was granted to this node may be without a publisher here: a claim's
+/// answer may still be on its way.
+const UNCLAIMED_AFTER: Duration = Duration::from_secs(5);
+/// How long the last frames of a stream that has ended elsewhere are waited for.
+const LAST_FRAMES: Duration = Duration::from_secs(2);
+
+/// What is wrong, and since when.
+#[derive(Default)]
+struct Seen {
+    since: HashMap<(StreamName, Epoch), Instant>,
+}
+
+impl Seen {
+    /// Keeps those that are still wrong; gives those that have been for so long.
+    fn look(
+        &mut self,
+        wrong: impl Iterator<Item = (StreamName, Epoch)>,
+        now: Instant,
+        patience: Duration,
+    ) -> Vec<StreamName> {
+        let before = std::mem::take(&mut self.since);
+        self.since = wrong
+            .map(|key| {
+                let since = before.get(&key).copied().unwrap_or(now);
+                (key, since)
+            })
+            .collect();
+        let due = |since: &Instant| now.saturating_duration_since(*since) >= patience;
+        let due = self.since.iter().filter(|(_, since)| due(since));
+        due.map(|((name, _), _)| name.clone()).collect()
+    }
+}
+
+impl Bridge {
+    /// Looks once a second until it is dropped.
+    pub(super) async fn tidy(self: Arc<Self>) {
+        let (mut unclaimed, mut deserted, mut over) =
+            (Seen::default(), Seen::default(), Seen::default());
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let (now, view) = (Instant::now(), self.cluster.view().borrow().clone());
+            for name in unclaimed.look(self.not_held(&view), now, UNCLAIMED_AFTER) {
+                tracing::warn!(stream = %name, "released: it was granted to nobody who publishes it");
+                self.release(&view, &name).await;
+            }
+            // One node is enough, and the leader knows best who is dead.
+            if self.cluster.is_leader() {
+                for name in deserted.look(of_the_dead(&view), now, self.reconnect_window) {
+                    tracing::info!(stream = %name, "ended: its owner died, and no publisher came");
+                    self.release(&view, &name).await;
+                }
+            }
+            for name in over.look(self.ended_elsewhere(&view), now, LAST_FRAMES) {
+                self.pulls.end(&name);
+            }
+        }
+    }
+
+    /// Streams that the cluster says are published at this node, and that are not.
+    fn not_held<'a>(
+        &'a self,
+        view: &'a View,
+    ) -> impl Iterator<Item = (StreamName, Epoch)> + use<'a> {
+        let (me, incarnation) = (self.cluster.node(), self.cluster.incarnation());
+        let mine = view.owned_streams().filter(move |(_, record)| {
+            record.claimant.node == me && record.claimant.incarnation == incarnation
+        });
+        let held = |name: &StreamName, record: &StreamRecord| {
+            self.streams.owned(name).is_some_and(|(_, epoch)| epoch >= record.epoch())
+        };
+        mine.filter(move |(name, record)| !held(name, record))
+            .map(|(name, record)| (name.clone(), record.epoch()))
+    }
+
+    /// Streams that are watched here and that nobody owns any more.
+    fn ended_elsewhere<'a>(
+        &'a self,
+        view: &'a View,
+    ) -> impl Iterator<Item = (StreamName, Epoch)> + use<'a> {
+        let (_, taken) = self.streams.names();
+        taken.into_iter().filter_map(|name| {
+            let record = view.stream(&name)?;
+            (record.publisher == Publisher::None).then(|| (name, record.epoch()))
+        })
+    }
+
+    /// Ends a stream for the whole cluster, under numbers that were surely not used.
+    async fn release(&self, view: &View, name: &StreamName) {
+        let Some(record) = view.stream(name) else { return };
+        let stop = Stop {
+            stream: name.clone(),
+            epoch: record.epoch(),
+            next_group: record.reserved_to,
+            discontinuity: record.discontinuity,
+            now: cluster_time(self.clock.now()),
+        };
+        if let Err(error) = self.cluster.propose(Command::Release(stop)).await {
+            tracing::debug!(stream = %name, %error, "not released yet");
+        }
+    }
+}
+
+/// Streams whose owner is dead, or a process that is no more.
+fn of_the_dead(view: &View) -> impl Iterator<Item = (StreamName, Epoch)> {
+    let dead = |record: &StreamRecord| {
+        record.owner().is_some_and(|owner| !view.is_alive(owner.node, owner.incarnation))
+    };
+    view.owned_streams()
+        .filter(move |(_, record)| dead(record))
+        .map(|(name, record)| (name.clone(), record.epoch()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_for_long_enough_is_told_and_what_was_mended_begins_anew() {
+        let (mut seen, start) = (Seen::default(), Instant::now());
+        let name = StreamName::parse("cam").unwrap();
+        let patience = Duration::from_secs(5);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let one = |epoch| std::iter::once((name.clone(), Epoch(epoch)));
+        assert!(seen.look(one(1), at(0), patience).is_empty());
+        assert!(seen.look(one(1), at(4), patience).is_empty());
+        assert_eq!(seen.look(one(1), at(5), patience).len(), 1);
+        assert!(seen.look(one(2), at(6), patience).is_empty(), "another epoch is another case");
+        assert!(seen.look(std::iter::empty(), at(7), patience).is_empty());
+        assert!(seen.look(one(2), at(20), patience).is_empty(), "it was mended in between");
+    }
+}

@@ -1,0 +1,191 @@
+//! Asks the real cluster. Driver: awaits and reads the clock.
+//!
+//! Not here: how the cluster comes to its answers (`headwater-cluster`).
+#![allow(clippy::disallowed_methods, reason = "driver: news has a time after which it is old")]
+
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use headwater_cluster::claim::Wish;
+use headwater_cluster::cluster::{self, Cluster};
+use headwater_cluster::command::{Answer, Command, Extension, Grant, StaleStream};
+use headwater_cluster::id::WallTime as ClusterTime;
+use headwater_media::{GroupSeq, StreamName, WallTime};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{Ask, ClaimError, News, Ownership, granted};
+use crate::bridge::Bridge;
+use crate::streams::Streams;
+
+/// News that may wait to be told: a stream has one or two at a time.
+const NEWS_MAX: usize = 8_192;
+/// Commands that are told at once.
+const TOLD_AT_ONCE: usize = 64;
+/// Streams in one command.
+const EXTENSIONS_MAX: usize = 256;
+/// Between two attempts to tell what could not be told.
+const RETRY: Duration = Duration::from_millis(250);
+/// News older than this is dropped: a publisher's leaving shows by then in other ways, and numbers
+/// are asked for again while they are short.
+const OLD: Duration = Duration::from_secs(60);
+
+/// A time as the cluster's commands bear it.
+pub(crate) fn cluster_time(now: WallTime) -> ClusterTime {
+    ClusterTime(now.micros().max(0).unsigned_abs() / 1_000)
+}
+
+/// What a node has to tell its cluster, and since when.
+pub type NewsQueue = mpsc::Receiver<Told>;
+
+/// A piece of news on its way.
+pub struct Told {
+    since: Instant,
+    news: News,
+    /// Says that it was told, or given up.
+    _done: TaskTrackerToken,
+}
+
+/// Ownership as the cluster decides it.
+pub struct Clustered {
+    cluster: Cluster,
+    news: mpsc::Sender<Told>,
+    /// Set once the node has its media ties.
+    bridge: OnceLock<Weak<Bridge>>,
+    untold: TaskTracker,
+}
+
+impl Clustered {
+    /// A node's way to its cluster, and the queue of what it tells; see [`Self::run`].
+    #[must_use]
+    pub fn new(cluster: Cluster) -> (Self, NewsQueue) {
+        let (news, queue) = mpsc::channel(NEWS_MAX);
+        (Self { cluster, news, bridge: OnceLock::new(), untold: TaskTracker::new() }, queue)
+    }
+
+    /// The node's media ties, which bring a stream here that this node takes over. To be called once.
+    pub fn set_bridge(&self, bridge: &Arc<Bridge>) {
+        // There is one bridge in a node.
+        let _ = self.bridge.set(Arc::downgrade(bridge));
+    }
+
+    /// Tells the news of `queue` until the node is gone. What a stream's numbers were extended to
+    /// is given back to `streams`, and so is that a stream was lost.
+    pub async fn run(cluster: Cluster, streams: Streams, mut queue: NewsQueue) {
+        let mut telling = tokio::task::JoinSet::new();
+        while let Some(told) = queue.recv().await {
+            while telling.len() >= TOLD_AT_ONCE {
+                telling.join_next().await;
+            }
+            telling.spawn(tell(cluster.clone(), streams.clone(), told));
+        }
+    }
+}
+
+async fn tell(cluster: Cluster, streams: Streams, told: Told) {
+    let Told { since, news, _done } = told;
+    let commands: Vec<Command> = match news {
+        News::Paused(stop) => vec![Command::Pause(stop)],
+        News::Released(stop) => vec![Command::Release(stop)],
+        News::Extend(wanted) => wanted
+            .chunks(EXTENSIONS_MAX)
+            .map(|streams| Command::Extend {
+                node: cluster.node(),
+                incarnation: cluster.incarnation(),
+                streams: streams.to_vec(),
+            })
+            .collect(),
+    };
+    for command in commands {
+        loop {
+            match cluster.propose(command.clone()).await {
+                Ok(answer) => {
+                    if let (Command::Extend { streams: wanted, .. }, answer) = (&command, answer) {
+                        extended(&streams, wanted, answer);
+                    }
+                    break;
+                }
+                // Asked for again by the next sweep, while it is still short.
+                Err(_) if matches!(command, Command::Extend { .. }) => break,
+                Err(error) if since.elapsed() > OLD => {
+                    tracing::warn!(%error, %command, "the cluster could not be told");
+                    metrics::counter!("headwater_cluster_news_dropped_total").increment(1);
+                    break;
+                }
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+}
+
+fn extended(streams: &Streams, wanted: &[Extension], answer: Answer) {
+    let Answer::Extended { stale } = answer else {
+        tracing::warn!(?answer, "numbers were not reserved");
+        return;
+    };
+    let lost: HashSet<&StreamName> = stale.iter().map(|one| &one.stream).collect();
+    for one in wanted.iter().filter(|one| !lost.contains(&one.stream)) {
+        streams.reserved(&one.stream, one.epoch, one.reserved_to);
+    }
+    for StaleStream { stream, current } in stale {
+        // What was cut where comes with the view, a moment later: until then nothing is certain.
+        streams.lost(&stream, current, &[]);
+    }
+}
+
+#[async_trait]
+impl Ownership for Clustered {
+    async fn claim(&self, ask: Ask) -> Result<Grant, ClaimError> {
+        let view = self.cluster.view().borrow().clone();
+        let known = view.stream(&ask.stream).is_some();
+        drop(view);
+        let wish = Wish {
+            stream: ask.stream.clone(),
+            node: self.cluster.node(),
+            incarnation: self.cluster.incarnation(),
+            session: ask.session,
+            takeover: ask.takeover,
+            first_group: if known { GroupSeq(0) } else { ask.floor },
+        };
+        let answer = match self.cluster.claim(wish).await {
+            Ok(grant) => {
+                if let Some(bridge) = self.bridge.get().and_then(Weak::upgrade) {
+                    bridge.take_over(&ask.stream, grant.epoch).await;
+                }
+                Answer::Granted(grant)
+            }
+            Err(cluster::ClaimError::Refused(refusal)) => Answer::Refused(refusal),
+            Err(cluster::ClaimError::Propose(cluster::ProposeError::Stopped(why))) => {
+                return Err(ClaimError::NotHere(why));
+            }
+            Err(_) => return Err(ClaimError::NoQuorum),
+        };
+        granted(answer, &ask, |node| {
+            let view = self.cluster.view().borrow().clone();
+            view.node(node).map_or_else(|| node.to_string(), |known| known.info.name.to_string())
+        })
+    }
+
+    fn is_elsewhere(&self, stream: &StreamName) -> bool {
+        let view = self.cluster.view();
+        let view = view.borrow();
+        let owner = view.stream(stream).and_then(|record| record.owner());
+        owner.is_some_and(|owner| owner.node != self.cluster.node())
+    }
+
+    fn tell(&self, news: News) {
+        let told = Told { since: Instant::now(), news, _done: self.untold.token() };
+        if self.news.try_send(told).is_err() {
+            metrics::counter!("headwater_cluster_news_dropped_total").increment(1);
+        }
+    }
+
+    async fn told(&self) {
+        self.untold.close();
+        self.untold.wait().await;
+        self.untold.reopen();
+    }
+}

@@ -1,0 +1,102 @@
+//! Who may publish a stream next, and under which numbers: what a node asks the cluster for.
+//!
+//! Not here: what the node does with it (`streams`), how the cluster decides (`headwater-cluster`).
+
+pub mod alone;
+mod clustered;
+mod holder;
+mod pulse;
+
+use async_trait::async_trait;
+use headwater_cluster::command::{Answer, Extension, Grant, Refusal, Stop};
+use headwater_cluster::id::NodeId;
+use headwater_media::{GroupSeq, SessionId, StreamName};
+use thiserror::Error;
+
+pub(crate) use self::clustered::cluster_time;
+pub use self::clustered::{Clustered, NewsQueue};
+pub use self::holder::StreamsHolder;
+pub use self::pulse::Pulse;
+
+/// A publisher's session wants a stream.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The stream.
+    pub stream: StreamName,
+    /// The session.
+    pub session: SessionId,
+    /// Whether it may take the stream from a live publisher, wherever that is.
+    pub takeover: bool,
+    /// Where the numbers begin if the cluster does not know the name.
+    pub floor: GroupSeq,
+}
+
+/// Why a stream was not given.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ClaimError {
+    /// It has a publisher, at that node.
+    #[error("stream {stream} already has a publisher, at node {node}")]
+    Busy {
+        /// The stream.
+        stream: StreamName,
+        /// The owner, as people call it.
+        node: String,
+    },
+    /// The nodes that are reachable are no majority.
+    #[error("no majority of the cluster's origins can be reached")]
+    NoQuorum,
+    /// The cluster is full.
+    #[error("the cluster has as many streams as it may have ({0})")]
+    TooManyStreams(u32),
+    /// This node may not publish: it drains, is held for dead, or was removed.
+    #[error("this node takes no publishers: {0}")]
+    NotHere(String),
+}
+
+/// What an owner tells the cluster without waiting for the answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum News {
+    /// The publisher left; the broadcast waits for its return.
+    Paused(Stop),
+    /// The broadcast is over.
+    Released(Stop),
+    /// More group numbers are wanted.
+    Extend(Vec<Extension>),
+}
+
+/// The cluster's directory, as far as publishing goes.
+#[async_trait]
+pub trait Ownership: Send + Sync {
+    /// Asks for a stream.
+    ///
+    /// # Errors
+    /// It is another's, or cannot be given now.
+    async fn claim(&self, ask: Ask) -> Result<Grant, ClaimError>;
+
+    /// Whether another node holds the stream, as far as this one knows.
+    fn is_elsewhere(&self, stream: &StreamName) -> bool;
+
+    /// Passes news on, in the background. What cannot be told now is tried again; an epoch that is
+    /// over by then makes it void.
+    fn tell(&self, news: News);
+
+    /// Waits until the cluster knows all that it was told.
+    async fn told(&self);
+}
+
+/// What an answer of the cluster means for who asked; `name_of` tells what people call a node.
+pub(crate) fn granted(
+    answer: Answer,
+    ask: &Ask,
+    name_of: impl FnOnce(NodeId) -> String,
+) -> Result<Grant, ClaimError> {
+    match answer {
+        Answer::Granted(grant) => Ok(grant),
+        Answer::Refused(Refusal::Busy { owner }) => {
+            Err(ClaimError::Busy { stream: ask.stream.clone(), node: name_of(owner) })
+        }
+        Answer::Refused(Refusal::TooManyStreams { max }) => Err(ClaimError::TooManyStreams(max)),
+        Answer::Refused(refusal) => Err(ClaimError::NotHere(refusal.to_string())),
+        _ => Err(ClaimError::NotHere("the cluster gave an answer to another question".to_owned())),
+    }
+}
