@@ -48,20 +48,25 @@ fn tree() -> Tree {
     Tree { packages, dependants }
 }
 
-/// Names and versions of all packages that some target, feature or test builds.
+/// Names and versions of all packages that are built for some feature, test and target of
+/// `deny.toml`'s.
 fn built(cargo: &str) -> HashSet<(String, String)> {
-    let output = Command::new(cargo)
-        .args(["tree", "--workspace", "--locked", "--all-features", "--target", "all"])
-        .args(["--edges", "all", "--prefix", "none", "--format", "{p}"])
-        .current_dir(root())
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let words = |line: &str| {
         let mut words = line.split(' ');
         Some((words.next()?.to_owned(), words.next()?.strip_prefix('v')?.to_owned()))
     };
-    String::from_utf8_lossy(&output.stdout).lines().filter_map(words).collect()
+    let mut packages = HashSet::new();
+    for target in strings(&rules()["graph"]["targets"]) {
+        let output = Command::new(cargo)
+            .args(["tree", "--workspace", "--locked", "--all-features", "--target", &target])
+            .args(["--edges", "all", "--prefix", "none", "--format", "{p}"])
+            .current_dir(root())
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        packages.extend(String::from_utf8_lossy(&output.stdout).lines().filter_map(words));
+    }
+    packages
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

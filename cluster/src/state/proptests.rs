@@ -1,4 +1,5 @@
 //! Random histories of commands, checked against the rules in `state`'s header.
+//! Not here: the rules one by one (beside each command).
 
 use std::collections::BTreeMap;
 
