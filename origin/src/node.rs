@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
+use headwater_cluster::cluster::Cluster;
+use headwater_cluster::command::{NodeState, Role};
 use headwater_media::Broadcast;
 use headwater_relay::pulls::Pulls;
 use headwater_sfu::{Sfu, SfuError};
@@ -140,6 +142,7 @@ impl Node {
             addresses.srt = Some(srt.local_addr());
             app.health.expect("srt");
         }
+        addresses.cluster = app.cluster.local_address();
         // Set once, here.
         let _ = app.addresses.set(addresses.clone());
         Ok(Self { app, holder, bridge, news, http, rtmp, srt, addresses })
@@ -206,8 +209,11 @@ impl Node {
         app.streams.drain();
         bridge.say_goodbye();
         let watched = !app.streams.list().is_empty();
-        app.streams.end_all();
-        if watched {
+        let go_on = others_take_over(&app.cluster);
+        if !go_on {
+            app.streams.end_all();
+        }
+        if watched && !go_on {
             // Players that are between two requests come back for the playlist's end.
             tokio::time::sleep(LAST_WORDS.min(limit / 2)).await;
         }
@@ -236,6 +242,17 @@ impl Node {
         tracing::info!("ended");
         Ok(())
     }
+}
+
+/// Whether another origin is there at which this node's publishers can go on: then their streams
+/// wait for them, and viewers elsewhere are not told that they have ended.
+fn others_take_over(cluster: &Cluster) -> bool {
+    let view = cluster.view();
+    let view = view.borrow();
+    view.nodes().any(|node| {
+        let up = node.state() == NodeState::Up && node.info.role == Role::Origin;
+        up && node.info.id != cluster.node()
+    })
 }
 
 /// Runs a part; one that ends before the drain has failed.

@@ -55,6 +55,8 @@ pub struct Addresses {
     pub srt: Option<SocketAddr>,
     /// RTMP, TCP.
     pub rtmp: Option<SocketAddr>,
+    /// Between nodes, UDP.
+    pub cluster: Option<SocketAddr>,
 }
 
 /// What every route may use.
