@@ -31,6 +31,13 @@ static ASSETS: &[Asset] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 const POLICY: &str = "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; \
                       img-src 'self' data:; base-uri 'none'; frame-ancestors 'self'";
 
+/// The player may play from any other node: its own may die, and it is told of the others by its
+/// address too.
+const PLAYER: &str = "play.html";
+const PLAYER_POLICY: &str = "default-src 'self'; media-src 'self' blob: http: https:; \
+                             connect-src 'self' http: https:; worker-src 'self' blob:; \
+                             img-src 'self' data:; base-uri 'none'; frame-ancestors 'self'";
+
 /// The embedded file for the path of a request: `/`, `/publish/{stream}`, `/play/{stream}`
 /// (stream names are checked by the routes that use them), or `/assets/{file}`.
 pub fn find(path: &str) -> Option<&'static Asset> {
@@ -79,7 +86,7 @@ pub fn respond(asset: &'static Asset, request: &HeaderMap) -> Response<Bytes> {
         // Asked for again each time and answered with 304: pages never outlive an upgrade.
         (CACHE_CONTROL, "no-cache"),
         (VARY, "accept-encoding"),
-        (CONTENT_SECURITY_POLICY, POLICY),
+        (CONTENT_SECURITY_POLICY, if asset.path == PLAYER { PLAYER_POLICY } else { POLICY }),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ] {
         headers.insert(name, http::HeaderValue::from_static(value));
@@ -161,6 +168,17 @@ mod tests {
         assert!(again.body().is_empty());
         let stale = respond(page, &headers(&[("if-none-match", "\"other\"")]));
         assert_eq!(stale.status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn the_player_alone_may_load_from_other_nodes() {
+        for (path, elsewhere) in [("/", false), ("/publish/a", false), ("/play/a", true)] {
+            let page = find(path).expect("the page is embedded");
+            let policy = respond(page, &headers(&[])).headers()[CONTENT_SECURITY_POLICY].clone();
+            let policy = policy.to_str().expect("the policy is text");
+            assert_eq!(policy.contains("connect-src"), elsewhere, "{path}");
+            assert!(policy.starts_with("default-src 'self'"), "{path}");
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 // Plays a stream by LL-HLS: with hls.js where the browser has Media Source Extensions, else by
 // the browser's own player.
-// Not here: the page around it (`play.js`); hls.js itself (`/assets/vendor/hls.js`).
-import { request, withToken } from './api.js';
+// Not here: the page around it (`play.js`); hls.js itself (`/assets/vendor/hls.js`), how it moves
+// to another node (`loader.js`).
+import { json } from './api.js';
 import { PictureClock, percentile } from './latency.js';
+import { following } from './loader.js';
+import { Route, pause } from './servers.js';
 import { retryDelay } from './webrtc.js';
-import { pause } from './whep.js';
 
 const MISSING = 'This build has no hls.js, which this browser needs: install Node.js, run '
   + '“npm ci” in origin/web, and build again.';
@@ -38,7 +40,7 @@ export class HlsPlayer {
   startupMs = null;
   reconnects = 0;
   stalls = 0;
-  #url;
+  #path;
   #api;
   #video;
   #onChange;
@@ -48,11 +50,12 @@ export class HlsPlayer {
   #before = null;
   #plain = new URLSearchParams(window.location.search).get('hlsjs') === 'defaults';
 
-  constructor(stream, video, onChange) {
-    this.#url = `/hls/${stream}/index.m3u8`;
+  constructor(stream, video, onChange, servers) {
+    this.#path = `/hls/${stream}/index.m3u8`;
     this.#api = `/api/v1/streams/${stream}`;
     this.#video = video;
     this.#onChange = onChange;
+    this.route = new Route(servers, onChange);
     this.picture = new PictureClock(video, () => this.#framed());
     video.addEventListener('playing', () => { if (this.#run) this.#show('playing', ''); });
     video.addEventListener('waiting', () => {
@@ -65,6 +68,11 @@ export class HlsPlayer {
 
   get running() {
     return this.#run !== null;
+  }
+
+  /** The one of hls.js, while there is one. */
+  get library() {
+    return this.#hls;
   }
 
   async start() {
@@ -80,17 +88,17 @@ export class HlsPlayer {
     }
     let tries = 0;
     let played = false;
+    this.route.start();
     this.#show('connecting', '');
     while (!run.signal.aborted) {
       try {
         this.began = performance.now();
-        const url = withToken(this.#url);
-        await request(url, { signal: run.signal });
+        await this.route.request(this.#path, { signal: run.signal });
         if (this.phase === 'waiting') this.#show('connecting', '');
         this.startupMs = null;
         this.picture.clear();
         if (played) this.reconnects += 1;
-        const end = byLibrary ? this.#byLibrary(Hls, url, run.signal) : this.#byBrowser(url, run.signal);
+        const end = byLibrary ? this.#byLibrary(Hls, run.signal) : this.#byBrowser(run.signal);
         const why = await end;
         played = this.startupMs !== null;
         if (run.signal.aborted) break;
@@ -118,6 +126,7 @@ export class HlsPlayer {
   stop() {
     this.#run?.abort();
     this.#run = null;
+    this.route.stop();
     this.#close();
     this.#video.removeAttribute('src');
     this.#video.load();
@@ -125,10 +134,10 @@ export class HlsPlayer {
   }
 
   /** Plays by hls.js until a failure that it cannot mend; resolves with the reason. */
-  #byLibrary(Hls, url, signal) {
+  #byLibrary(Hls, signal) {
     return new Promise((resolve) => {
       signal.addEventListener('abort', () => resolve('stopped'), { once: true });
-      const hls = new Hls();
+      const hls = new Hls({ loader: following(Hls.DefaultConfig.loader, this.route) });
       this.#hls = hls;
       this.#bytes = 0;
       this.#before = null;
@@ -149,18 +158,19 @@ export class HlsPlayer {
       });
       this.#video.addEventListener('ended', () => resolve('ended'), { once: true, signal });
       hls.on(Hls.Events.MANIFEST_PARSED, () => this.#video.play().catch(() => {}));
-      hls.loadSource(url);
+      hls.loadSource(this.route.lasting(this.#path));
       hls.attachMedia(this.#video);
     });
   }
 
-  #byBrowser(url, signal) {
+  /** Plays by the browser itself: it has one URL, so that another node means a new start. */
+  #byBrowser(signal) {
     return new Promise((resolve) => {
       const options = { once: true, signal };
       signal.addEventListener('abort', () => resolve('stopped'), { once: true });
       this.#video.addEventListener('ended', () => resolve('ended'), options);
       this.#video.addEventListener('error', () => resolve('The browser’s player gave up'), options);
-      this.#video.src = url;
+      this.#video.src = this.route.url(this.#path);
       this.#video.play().catch(() => {});
     });
   }
@@ -170,13 +180,26 @@ export class HlsPlayer {
     while (!signal.aborted) {
       await pause(ENDED_POLL_MS, signal);
       try {
-        const response = await request(this.#api, { signal, cache: 'no-store' });
-        const { state } = await response.json();
-        if (state === 'live') return;
+        if (await this.#live(signal)) return;
       } catch {
         // Not live yet, or out of reach: look again.
       }
     }
+  }
+
+  /** By the page's own node; where it does not tell, by the playlists of the one in use. */
+  async #live(signal) {
+    const told = await json(this.#api).catch((error) => {
+      if (error.status === 404) return { state: 'none' };
+      return null;
+    });
+    if (told) return told.state === 'live';
+    const first = await this.route.request(this.#path, { signal, cache: 'no-store' });
+    const [name] = (await first.text()).match(/^[^#\s].*$/m) ?? [];
+    if (!name) return false;
+    const base = this.#path.slice(0, this.#path.lastIndexOf('/') + 1);
+    const media = await this.route.request(base + name, { signal, cache: 'no-store' });
+    return !(await media.text()).includes('#EXT-X-ENDLIST');
   }
 
   #framed() {

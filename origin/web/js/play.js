@@ -1,15 +1,20 @@
 // The player's page: WHEP and LL-HLS side by side.
 // Not here: how each plays (`whep.js`, `hls.js`).
 // In the address: `whep=0|1`, `hls=0|1` (start by itself; both do by default), `muted=0|1`,
-// `hlsjs=defaults` (hls.js as it comes), `log=1` (keep every sample of the delay), `token=…`.
+// `hlsjs=defaults` (hls.js as it comes), `log=1` (keep every sample of the delay), `token=…`,
+// `servers=URL,URL` (nodes to play from; by itself the page asks its own for the others).
 import { streamOfPage, validName } from './api.js';
 import { HlsPlayer } from './hls.js';
+import { Servers } from './servers.js';
 import { Spark, bitrate, copy, milliseconds, number, showNote, showPill, showStats } from './ui.js';
 import { WhepPlayer } from './whep.js';
 
 const MEASURE_MS = 500;
+/** How long a panel tells of a move. */
+const MOVED_NOTE_MS = 15_000;
 const stream = streamOfPage('play');
 const query = new URLSearchParams(window.location.search);
+const servers = new Servers();
 const MOODS = {
   idle: ['Stopped', ''], connecting: ['Connecting', 'busy'], waiting: ['Waiting', 'busy'],
   playing: ['Playing', 'good'], away: ['Publisher away', 'busy'], stalled: ['Buffering', 'busy'],
@@ -29,7 +34,7 @@ class Panel {
     this.find('h2').textContent = title;
     this.root.setAttribute('aria-label', `${title} player`);
     this.video.setAttribute('aria-label', `${title} picture`);
-    this.player = new Player(stream, this.video, () => this.show());
+    this.player = new Player(stream, this.video, () => this.show(), servers);
     this.video.muted = query.get('muted') !== '0';
     this.find('.toggle').addEventListener('click', () => this.toggle());
     this.find('.sound').addEventListener('click', () => this.sound());
@@ -56,7 +61,7 @@ class Panel {
 
   full() {
     if (document.fullscreenElement) document.exitFullscreen();
-    else if (this.video.requestFullscreen) this.video.requestFullscreen();
+    else if (this.find('.stage').requestFullscreen) this.find('.stage').requestFullscreen();
     else this.video.webkitEnterFullscreen?.();
   }
 
@@ -68,10 +73,12 @@ class Panel {
     showPill(this.find('.pill'), text, mood);
     const over = this.find('.over');
     over.hidden = phase === 'playing' && !message;
+    over.classList.toggle('late', this.player.held ?? false);
     const words = message || (phase === 'idle' ? `${this.title} is stopped` : `${text} …`);
     const place = over.querySelector('p');
     if (place.textContent !== words) place.textContent = words;
-    showNote(this.find('.body > .note'), phase === 'failed' ? message : '');
+    this.showNode();
+    this.showNote();
     const toggle = this.find('.toggle');
     toggle.textContent = running ? `Stop ${this.title}` : `Start ${this.title}`;
     toggle.classList.toggle('main', !running);
@@ -81,6 +88,27 @@ class Panel {
     sound.setAttribute('aria-label', this.video.muted ? 'Turn the sound on' : 'Turn the sound off');
   }
 
+  /** Which of several nodes it plays from. */
+  showNode() {
+    const { server, several } = this.player.route;
+    const tag = this.find('.node');
+    tag.hidden = !several || !this.player.running;
+    if (tag.textContent !== server.name) tag.textContent = server.name;
+    tag.title = `Plays from ${server.url}`;
+  }
+
+  /** Why it failed, or where it has moved. */
+  showNote() {
+    const { phase, message, running, route } = this.player;
+    const { server, moved, stranded } = route;
+    const note = this.find('.body > .note');
+    if (phase === 'failed') showNote(note, message);
+    else if (running && stranded) showNote(note, 'No node answers. Asking them all again …', 'warn');
+    else if (running && moved && performance.now() - moved.at < MOVED_NOTE_MS) {
+      showNote(note, `Plays from ${server.name} now: ${moved.from.name} does not answer.`, 'warn');
+    } else showNote(note, '');
+  }
+
   async measure() {
     await this.player.measure();
     this.showFigures();
@@ -88,7 +116,9 @@ class Panel {
   }
 
   showFigures() {
-    const { stats, startupMs } = this.player;
+    const { stats, startupMs, running } = this.player;
+    this.showNode();
+    this.showNote();
     this.find('[data-stat="latency"]').textContent = milliseconds(stats.latencyMs);
     const p95 = Number.isFinite(stats.p95Ms) ? `, 95 % under ${milliseconds(stats.p95Ms)}` : '';
     this.find('.how').textContent = stats.latencyFrom ? `${stats.latencyFrom}${p95}` : '';
@@ -97,7 +127,7 @@ class Panel {
       ['Bit rate', bitrate(stats.bitrate)],
       ['Frames a second', number(stats.fps)],
       ['Dropped frames', number(stats.dropped)],
-      ['Start-up', milliseconds(this.player.running ? startupMs : null)],
+      ['Start-up', milliseconds(running ? startupMs : null)],
       ...this.figures(stats, this.player),
     ]);
   }
@@ -130,8 +160,9 @@ function begin() {
   ]);
   // For the tests, and for the curious at the console.
   window.headwater = {
-    page: 'play', stream, panels, whep: panels.whep.player, hls: panels.hls.player,
+    page: 'play', stream, panels, servers, whep: panels.whep.player, hls: panels.hls.player,
   };
+  servers.follow();
   const measure = async () => {
     await Promise.all(Object.values(panels).map((panel) => panel.measure().catch(console.error)));
     setTimeout(measure, MEASURE_MS);
@@ -140,7 +171,9 @@ function begin() {
   for (const name of ['whep', 'hls']) if (query.get(name) !== '0') panels[name].toggle();
 
   document.querySelector('#share').addEventListener('click', ({ target }) => {
-    copy(`${window.location.origin}/play/${stream}`, target);
+    const given = query.get('servers');
+    const more = given ? `?${new URLSearchParams({ servers: given })}` : '';
+    copy(`${window.location.origin}/play/${stream}${more}`, target);
   });
   document.addEventListener('keydown', (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input, select')) return;

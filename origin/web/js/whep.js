@@ -1,8 +1,10 @@
 // Plays a stream by WHEP: connects, waits while the stream is not live, comes back after a
-// failure, and tells how it goes.
-// Not here: signalling (`webrtc.js`), the page around it (`play.js`).
-import { withToken } from './api.js';
+// failure, moves to another node when its own dies, and tells how it goes.
+// Not here: signalling (`webrtc.js`), which node it is (`servers.js`), the page around it
+// (`play.js`).
+import { Hold } from './hold.js';
 import { PictureClock, percentile } from './latency.js';
+import { Route, pause } from './servers.js';
 import { Session, codecOf, lost, pathOf, retryDelay } from './webrtc.js';
 
 /** Seconds that the node may hold an offer until the stream is live. */
@@ -11,6 +13,8 @@ const WAIT_SECONDS = 20;
 const NTP_OFFSET_MS = 2_208_988_800_000;
 /** No picture for this long: the publisher is away. */
 const SILENCE_MS = 2000;
+/** Answers that another node may better: it is out of reach, full, or goes away. */
+const ELSEWHERE = [0, 502, 503, 504];
 const SOUND_ALONE = 'Sound alone: the stream has no picture that WebRTC can carry.';
 
 export class WhepPlayer {
@@ -20,19 +24,23 @@ export class WhepPlayer {
   stats = {};
   startupMs = null;
   reconnects = 0;
-  #endpoint;
+  #path;
   #video;
+  #hold;
   #onChange;
   #run = null;
   #session = null;
   #pc = null;
   #before = null;
   #lastFrame = 0;
+  #attachedAt = Infinity;
 
-  constructor(stream, video, onChange) {
-    this.#endpoint = `/whep/${stream}`;
+  constructor(stream, video, onChange, servers) {
+    this.#path = `/whep/${stream}`;
     this.#video = video;
+    this.#hold = new Hold(video);
     this.#onChange = onChange;
+    this.route = new Route(servers, onChange);
     this.picture = new PictureClock(video, (metadata) => this.#framed(metadata));
   }
 
@@ -40,24 +48,43 @@ export class WhepPlayer {
     return this.#run !== null;
   }
 
+  /** Whether a picture is in sight that does not move. */
+  get held() {
+    return this.#hold.held;
+  }
+
   async start() {
     if (this.#run) return;
     const run = new AbortController();
     this.#run = run;
+    this.route.start();
     let tries = 0;
     let wait = false;
     let connected = false;
     while (!run.signal.aborted) {
-      this.#show(wait ? 'waiting' : 'connecting', wait ? 'Waiting for the stream to start' : '');
+      if (wait) this.#show('waiting', 'Waiting for the stream to start');
+      else if (!this.#hold.held) this.#show('connecting', '');
+      const { server, leaving } = this.route;
       try {
         const why = await this.#once(run.signal, wait);
         if (run.signal.aborted) break;
         tries = 0;
         wait = false;
         connected = true;
-        this.#show('retrying', why === 'failed' ? 'Connection lost, connecting again' : 'Connecting again');
+        if (why !== 'moved') await this.#lost(why, server);
+        else this.#show('retrying', `Moving to ${this.route.server.name}`);
       } catch (error) {
         if (run.signal.aborted) break;
+        // It has moved already, away from the node that did not answer.
+        if (leaving.aborted) {
+          this.#show('retrying', `Moving to ${this.route.server.name}`);
+          continue;
+        }
+        if (this.route.several && ELSEWHERE.includes(error.status)) {
+          this.#show('retrying', error.message);
+          const found = await this.route.look(error.status === 0 ? null : server);
+          if (found !== server) continue;
+        }
         if (error.slug === 'stream-not-found' || error.status === 404) {
           // The next offer waits on the node: it is answered when the stream starts.
           this.#show('waiting', 'Waiting for the stream to start');
@@ -68,6 +95,7 @@ export class WhepPlayer {
         } else if ([400, 401, 403, 415].includes(error.status)) {
           this.#show('failed', error.message);
           this.#run = null;
+          this.route.stop();
           this.#close();
           return;
         } else {
@@ -86,16 +114,26 @@ export class WhepPlayer {
   stop() {
     this.#run?.abort();
     this.#run = null;
+    this.route.stop();
     this.#close();
     this.#video.srcObject = null;
+    this.#hold.drop();
     this.#show('idle', '');
   }
 
-  /** One connection, until it is lost. */
+  /** The connection broke while nothing said that the node is dead: is it? */
+  async #lost(why, server) {
+    this.#show('retrying', why === 'failed' ? 'Connection lost, connecting again' : 'Connecting again');
+    // A node that answers and never showed a picture may be out of reach for media alone.
+    if (this.route.several) await this.route.look(this.startupMs === null ? server : null);
+  }
+
+  /** One connection, until it is lost or its node is left. */
   async #once(signal, wait) {
     const began = performance.now();
     const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
     this.#pc = pc;
+    this.#attachedAt = Infinity;
     const media = new MediaStream();
     pc.addTransceiver('video', { direction: 'recvonly' });
     pc.addTransceiver('audio', { direction: 'recvonly' });
@@ -104,22 +142,36 @@ export class WhepPlayer {
     this.#before = null;
     this.startupMs = null;
     this.picture.clear();
-    const endpoint = withToken(this.#endpoint, wait ? { wait: WAIT_SECONDS } : {});
+    const { leaving } = this.route;
+    const endpoint = this.route.url(this.#path, wait ? { wait: WAIT_SECONDS } : {});
     this.began = began;
-    await this.#session.open(endpoint, signal);
+    const done = this.route.awaiting();
+    try {
+      await this.#session.open(endpoint, AbortSignal.any([signal, leaving]));
+    } finally {
+      done();
+    }
     if (wait) this.began = performance.now();
     this.#lastFrame = performance.now();
+    this.#attachedAt = this.#lastFrame;
+    this.route.evidence = flowing(pc);
     this.#video.srcObject = media;
     this.#video.play().catch(() => {});
     const why = lost(pc);
     const aborted = new Promise((resolve) => {
       signal.addEventListener('abort', () => resolve('stopped'), { once: true });
     });
-    return Promise.race([why, aborted]);
+    const moved = new Promise((resolve) => {
+      leaving.addEventListener('abort', () => resolve('moved'), { once: true });
+    });
+    return Promise.race([why, aborted, moved]);
   }
 
   #framed(metadata) {
-    if (!this.#pc) return;
+    // Frames of the last connection may still come to the screen.
+    if (!this.#pc || metadata.presentationTime < this.#attachedAt) return;
+    this.route.heard();
+    this.#hold.drop();
     this.#lastFrame = performance.now();
     this.captureTime = metadata.captureTime ?? null;
     if (this.startupMs === null) this.startupMs = performance.now() - this.began;
@@ -127,6 +179,9 @@ export class WhepPlayer {
   }
 
   #close() {
+    this.route.evidence = null;
+    // The picture goes with the connection.
+    if (this.#run && this.startupMs !== null) this.#hold.take();
     this.#session?.end();
     this.#session = null;
     this.#pc = null;
@@ -206,12 +261,15 @@ export class WhepPlayer {
   }
 }
 
-export function pause(milliseconds, signal) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      resolve();
-    }, { once: true });
-  });
+/** Tells at each call whether packets have come since the last: of sound too, in hidden tabs too. */
+function flowing(pc) {
+  let before = null;
+  return () => {
+    const newest = pc.getReceivers().flatMap((one) => one.getSynchronizationSources())
+      .map(({ timestamp }) => timestamp);
+    const now = newest.length > 0 ? Math.max(...newest) : null;
+    const flows = now !== null && now !== before;
+    before = now;
+    return flows;
+  };
 }
