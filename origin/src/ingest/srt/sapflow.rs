@@ -92,6 +92,11 @@ struct Open {
     sender: Sender,
 }
 
+/// How long a caller is kept that waits for its answer. The cluster may take `[cluster]
+/// propose_within` (2 s) to give or refuse it a stream, and callers themselves wait 3 s unless told
+/// otherwise; one that is forgotten earlier asks again as another, and never hears the first answer.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl Sapflow {
     /// A port with these options; none when the passphrase is not 10 to 79 bytes.
     pub(super) fn new(options: &SrtOptions, now: Instant) -> Option<Self> {
@@ -112,7 +117,7 @@ impl Sapflow {
             handshakes_per_second: options.handshakes_per_second,
             buffer_packets: options.buffer_packets,
             peer_idle: options.peer_idle,
-            accept_timeout: Duration::from_secs(1),
+            accept_timeout: ACCEPT_TIMEOUT,
             crypto: None,
             require_encryption: crypto.is_some(),
             allow_plaintext: false,
