@@ -73,8 +73,8 @@ pub(super) fn open(folder: &Path) -> Result<(Disk, Recovered), StoreError> {
 fn open_log(file: &Path) -> Result<(Database, Recovered), StoreError> {
     let wrong = |error: redb::Error| match error {
         redb::Error::DatabaseAlreadyOpen => StoreError::InUse { file: file.to_owned() },
-        // An I/O error of this kind is redb's way to say that it is no file of its own.
-        redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => {
+        // Some I/O errors are redb's way to say that it is no file of its own, or ends too soon.
+        redb::Error::Io(error) if !is_damage(&error) => {
             StoreError::Io { file: file.to_owned(), error }
         }
         redb::Error::UpgradeRequired(version) => {
@@ -89,6 +89,10 @@ fn open_log(file: &Path) -> Result<(Database, Recovered), StoreError> {
         .map_err(|error: DatabaseError| wrong(error.into()))?;
     let recovered = read_log(&database).map_err(wrong)?;
     Ok((database, recovered))
+}
+
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 fn read_log(database: &Database) -> Result<Recovered, redb::Error> {
