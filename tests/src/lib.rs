@@ -2,6 +2,7 @@
 //!
 //! Not here: the tests themselves (`tests/`), browsers (`e2e/`).
 
+pub mod cluster;
 pub mod conformance;
 pub mod node;
 pub mod paced;

@@ -4,7 +4,7 @@
 //! Not here: nodes inside the test's process (the tests that look inside).
 #![allow(clippy::disallowed_methods, reason = "driver: waits")]
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -119,7 +119,10 @@ impl Drop for Node {
 }
 
 /// The node's program: what `E2E_HEADWATER` names, else the one built beside this test.
-fn binary() -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// It is not built.
+pub fn binary() -> anyhow::Result<PathBuf> {
     if let Some(named) = std::env::var_os("E2E_HEADWATER") {
         return Ok(named.into());
     }
@@ -138,13 +141,21 @@ fn binary() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// None is free.
 pub fn free(count: u16) -> anyhow::Result<u16> {
+    free_at(Ipv4Addr::LOCALHOST, count)
+}
+
+/// The same at another loopback address.
+///
+/// # Errors
+/// None is free.
+pub fn free_at(ip: Ipv4Addr, count: u16) -> anyhow::Result<u16> {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let begin = 22_000 + u16::try_from(std::process::id() % 500)? * 20;
     for _ in 0..1_000 {
         let first = begin + NEXT.fetch_add(count, Ordering::Relaxed);
         let free = |port| {
-            let at = SocketAddr::from(([127, 0, 0, 1], port));
+            let at = SocketAddr::from((ip, port));
             TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok()
         };
         if (first..first + count).all(free) {

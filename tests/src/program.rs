@@ -3,6 +3,7 @@
 //! Not here: what they are told and what is expected of them.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ impl Program {
         name: &str,
         arguments: impl IntoIterator<Item = A>,
     ) -> anyhow::Result<Self> {
-        Self::start_with(name, arguments, Stdio::piped)
+        Self::start_with(name, arguments, Stdio::piped())
     }
 
     /// Starts a program whose standard error is the test's own.
@@ -64,19 +65,31 @@ impl Program {
         name: &str,
         arguments: impl IntoIterator<Item = A>,
     ) -> anyhow::Result<Self> {
-        Self::start_with(name, arguments, Stdio::inherit)
+        Self::start_with(name, arguments, Stdio::inherit())
+    }
+
+    /// Starts a program whose standard error goes to a file.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_logging<A: AsRef<OsStr>>(
+        name: &str,
+        arguments: impl IntoIterator<Item = A>,
+        log: File,
+    ) -> anyhow::Result<Self> {
+        Self::start_with(name, arguments, Stdio::from(log))
     }
 
     fn start_with<A: AsRef<OsStr>>(
         name: &str,
         arguments: impl IntoIterator<Item = A>,
-        err: fn() -> Stdio,
+        err: Stdio,
     ) -> anyhow::Result<Self> {
         let child = Command::new(name)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(err())
+            .stderr(err)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{name} cannot be started; tests/run installs it"))?;
@@ -92,6 +105,14 @@ impl Program {
     /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits until it has ended, and says how.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        Ok(self.child.wait().await?)
     }
 
     /// Ends it with SIGKILL and waits until it is gone.

@@ -158,4 +158,10 @@ impl Peer {
         self.connection.close().await?;
         Ok(())
     }
+
+    /// Ends the connection alone: its server is gone.
+    pub async fn abandon(self) {
+        // What it says of a peer that is gone tells nothing.
+        let _ = self.connection.close().await;
+    }
 }
