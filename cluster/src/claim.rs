@@ -216,6 +216,9 @@ impl Claiming {
 
 fn begin(wish: &Wish, view: &View, now: Instant, wall: WallTime) -> Phase {
     let record = view.stream(&wish.stream);
+    let granted_nothing = view.node(wish.node).is_some_and(|node| {
+        node.state() != NodeState::Up || node.info.incarnation != wish.incarnation
+    });
     let asking = record.filter(|record| {
         let alive = view.is_alive(record.claimant.node, record.claimant.incarnation);
         // One that would be refused asks nobody: the owner would stop for nothing. One whose own
@@ -223,6 +226,7 @@ fn begin(wish: &Wish, view: &View, now: Instant, wall: WallTime) -> Phase {
         record.publisher == Publisher::Live
             && (wish.takeover || !alive)
             && record.session != wish.session
+            && !granted_nothing
     });
     let Some(record) = asking else {
         // Nobody publishes it: the numbers are exact as they are. Or somebody does: let the

@@ -171,3 +171,22 @@ fn a_claim_whose_answer_was_lost_is_answered_the_same_again() {
     let Step::Done(Ok(grant)) = again.poll(now) else { panic!("not granted") };
     assert_eq!(grant.epoch, Epoch(1));
 }
+
+#[test]
+fn a_node_that_may_not_publish_stops_nobody() {
+    let (mut state, now) = published();
+    let drained = Command::SetNodeState {
+        id: NodeId(2),
+        incarnation: Incarnation(1),
+        state: NodeState::Draining,
+    };
+    assert_eq!(state.apply(11, &drained), Answer::Done);
+    let mut claiming = Claiming::new(wish(2, 2, true), &view(&state), now, WallTime(6));
+    propose(&mut state, 12, &mut claiming, now);
+    assert_eq!(claiming.poll(now), Step::Done(Err(Refusal::NodeDraining)));
+    // Nor does a process that has been replaced.
+    let mut before = wish(3, 3, true);
+    before.incarnation = Incarnation(0);
+    let mut claiming = Claiming::new(before, &view(&state), now, WallTime(6));
+    assert!(matches!(claiming.poll(now), Step::Propose(_)));
+}

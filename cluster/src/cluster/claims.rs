@@ -18,6 +18,7 @@ use crate::command::{Command, Grant, Refusal};
 use crate::control::messages::{Request, Response};
 use crate::detect::Health;
 use crate::id::NodeId;
+use crate::state::Publisher;
 
 /// Why a publisher does not get its stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,10 @@ type Told = (NodeId, Option<Progress>);
 impl Inner {
     pub(crate) async fn claim(self: &Arc<Self>, wish: Wish) -> Result<Grant, ClaimError> {
         let stream = wish.stream.clone();
+        if self.would_stop_somebody(&wish) {
+            // Without a quorum nothing can be granted, so nobody may be stopped for it.
+            self.linearizable().await?;
+        }
         let view = self.view();
         let mut claiming = Claiming::new(wish, &view, Instant::now(), self.wall_time());
         drop(view);
@@ -76,6 +81,15 @@ impl Inner {
                 Step::Done(done) => return done.map_err(ClaimError::Refused),
             }
         }
+    }
+
+    /// Whether the claim would end a publisher's session that goes on at a node within reach.
+    fn would_stop_somebody(&self, wish: &Wish) -> bool {
+        let view = self.view();
+        let Some(record) = view.stream(&wish.stream) else { return false };
+        let health = self.detector.lock().health(record.claimant.node, Instant::now());
+        let silent = matches!(health, Some(Health::Suspect | Health::Confirmed));
+        wish.takeover && record.publisher == Publisher::Live && !silent
     }
 
     /// Asks one node, in a task of its own; `fence`: it is the owner of that epoch and must stop.

@@ -346,3 +346,43 @@ fn a_leader_that_is_killed_is_replaced_within_a_second() {
         kill(runtime);
     }
 }
+
+/// Notes whether it was told to stop.
+#[derive(Default)]
+struct Notes(std::sync::atomic::AtomicBool);
+
+impl crate::control::holder::Holder for Notes {
+    fn progress(&self, _: &StreamName) -> Option<crate::claim::Progress> {
+        None
+    }
+
+    fn fence(
+        &self,
+        _: &StreamName,
+        _: headwater_media::id::Epoch,
+    ) -> Option<crate::claim::Progress> {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        None
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_quorum_nobody_is_stopped_for_a_claim_that_cannot_be_granted() {
+    let (folder, notes) = (TestFolder::new(), Arc::new(Notes::default()));
+    let mut first = with_endpoint(folder.path().to_owned());
+    first.timings.propose_within = Duration::from_secs(1);
+    first.holder = notes.clone();
+    let first = Cluster::open(first).await.unwrap();
+    let mut nodes = Nodes { clusters: vec![first.clone()], folders: vec![folder] };
+    nodes.join().await;
+    first.claim(wish(&first, "kept")).await.unwrap();
+    nodes.clusters[1].shutdown().await;
+    let taking = || Wish { takeover: true, ..wish(&first, "kept") };
+    assert_eq!(
+        first.claim(taking()).await,
+        Err(ClaimError::Propose(ProposeError::NoQuorum)),
+        "of two, one is no majority"
+    );
+    assert!(!notes.0.load(std::sync::atomic::Ordering::Relaxed));
+    nodes.close().await;
+}
