@@ -315,7 +315,7 @@ impl Pulls {
     /// broadcast goes on reading it. `writers` are those of its tracks, with their groups ended.
     ///
     /// # Errors
-    /// The limit is reached; the broadcast is then left as it is.
+    /// The limit is reached; the broadcast has then ended.
     pub fn attach(
         &self,
         broadcast: &Broadcast,
@@ -336,7 +336,11 @@ impl Pulls {
             table.entries.insert(stream.clone(), entry)
         } else {
             metrics::counter!("headwater_relay_pulls_refused_total").increment(1);
-            return Err(PullError::TooManyStreams(table.entries.len()));
+            let count = table.entries.len();
+            drop(table);
+            // Nobody has its writers any more, so nobody else can end it.
+            entry.taken.intake.lock().end();
+            return Err(PullError::TooManyStreams(count));
         };
         drop(table);
         metrics::gauge!("headwater_relay_pulled_streams").increment(1.0);
