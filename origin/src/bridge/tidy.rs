@@ -53,8 +53,8 @@ impl Seen {
 impl Bridge {
     /// Looks once a second until it is dropped.
     pub(super) async fn tidy(self: Arc<Self>) {
-        let (mut unclaimed, mut deserted, mut over) =
-            (Seen::default(), Seen::default(), Seen::default());
+        let (mut unclaimed, mut deserted) = (Seen::default(), Seen::default());
+        let (mut over, mut orphaned) = (Seen::default(), Seen::default());
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -71,8 +71,17 @@ impl Bridge {
                     self.release(&view, &name).await;
                 }
             }
-            for name in over.look(self.ended_elsewhere(&view), now, LAST_FRAMES) {
-                self.pulls.end(&name);
+            let ended = |(_, record): &Followed| record.publisher == Publisher::None;
+            let (left_behind, told): (Vec<_>, Vec<_>) = (self.followed(&view).into_iter())
+                .partition(|(_, record)| is_of_the_dead(&view, record));
+            let over_now = told.iter().filter(|it| ended(it)).map(key);
+            let due = over.look(over_now, now, LAST_FRAMES);
+            // A process that starts anew ends the streams of the one before; their publishers
+            // may come back all the same.
+            let orphans = orphaned.look(left_behind.iter().map(key), now, self.reconnect_window);
+            let given_up = left_behind.iter().filter(|it| ended(it) && orphans.contains(&it.0));
+            for name in due.iter().chain(given_up.map(|(name, _)| name)) {
+                self.pulls.end(name);
             }
         }
     }
@@ -93,16 +102,14 @@ impl Bridge {
             .map(|(name, record)| (name.clone(), record.epoch()))
     }
 
-    /// Streams that are watched here and that nobody owns any more.
-    fn ended_elsewhere<'a>(
-        &'a self,
-        view: &'a View,
-    ) -> impl Iterator<Item = (StreamName, Epoch)> + use<'a> {
+    /// Streams that are watched here, from elsewhere.
+    fn followed(&self, view: &View) -> Vec<Followed> {
         let (_, taken) = self.streams.names();
-        taken.into_iter().filter_map(|name| {
-            let record = view.stream(&name)?;
-            (record.publisher == Publisher::None).then(|| (name, record.epoch()))
-        })
+        let known = |name| {
+            let record = Arc::clone(view.stream(&name)?);
+            Some((name, record))
+        };
+        taken.into_iter().filter_map(known).collect()
     }
 
     /// Ends a stream for the whole cluster, under numbers that were surely not used.
@@ -121,13 +128,20 @@ impl Bridge {
     }
 }
 
-/// Streams whose owner is dead, or a process that is no more.
+type Followed = (StreamName, Arc<StreamRecord>);
+
+fn key((name, record): &Followed) -> (StreamName, Epoch) {
+    (name.clone(), record.epoch())
+}
+
+/// Whether who owned the stream last is dead, or a process that is no more.
+fn is_of_the_dead(view: &View, record: &StreamRecord) -> bool {
+    !view.is_alive(record.claimant.node, record.claimant.incarnation)
+}
+
 fn of_the_dead(view: &View) -> impl Iterator<Item = (StreamName, Epoch)> {
-    let dead = |record: &StreamRecord| {
-        record.owner().is_some_and(|owner| !view.is_alive(owner.node, owner.incarnation))
-    };
     view.owned_streams()
-        .filter(move |(_, record)| dead(record))
+        .filter(|(_, record)| is_of_the_dead(view, record))
         .map(|(name, record)| (name.clone(), record.epoch()))
 }
 
