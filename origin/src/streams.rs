@@ -204,7 +204,15 @@ impl Streams {
         let takeover =
             standing == Standing::GivesWay || self.shared.options.policy == Policy::Replace;
         let floor = floor_of_unknown(self.shared.clock.now());
-        Ok(Ask { stream: name.clone(), session, takeover, floor })
+        let left = self.left(name);
+        Ok(Ask { stream: name.clone(), session, takeover, left, floor })
+    }
+
+    /// The epoch in which the stream waits here for its publisher.
+    fn left(&self, name: &StreamName) -> Option<Epoch> {
+        let table = self.shared.table.lock();
+        let waiting = table.live.get(name).filter(|entry| entry.publisher.is_none());
+        waiting.map(|entry| entry.core.lock().numbers().epoch)
     }
 
     /// The stream was granted: the session publishes it from now on.
@@ -219,6 +227,15 @@ impl Streams {
         if table.draining {
             return Err(PublishError::Draining);
         }
+        let epoch = grant.epoch;
+        // Another node may have been granted the stream since, and be followed already.
+        let followed = self.shared.pulls.get(name).map(|(_, followed)| followed);
+        if followed.is_some_and(|followed| followed > epoch)
+            || self.shared.ownership.is_over(name, epoch)
+        {
+            refused("busy");
+            return Err(PublishError::Busy(name.clone()));
+        }
         if !table.live.contains_key(name) {
             let entry = self.new_entry(&mut table, name, now);
             table.live.insert(name.clone(), entry);
@@ -226,7 +243,6 @@ impl Streams {
         let Some(entry) = table.live.get_mut(name) else {
             return Err(PublishError::TooManyStreams(0));
         };
-        let epoch = grant.epoch;
         {
             let mut core = entry.core.lock();
             // Two sessions of this node may have asked at once.
@@ -289,13 +305,17 @@ impl Streams {
     /// A new broadcast, or the one that was taken from the stream's owner until now.
     fn new_entry(&self, table: &mut Table, name: &StreamName, now: WallTime) -> Entry {
         let ingest = self.shared.options.ingest.clone();
-        let taken = table.taken.remove(name).and_then(|_| self.shared.pulls.detach(name));
+        // What nobody has watched for a while may still come in.
+        table.taken.remove(name);
+        let taken = self.shared.pulls.detach(name);
         let core = match taken {
             Some((broadcast, mut writers)) if broadcast.state() != BroadcastState::Ended => {
                 // What the owner before made of the sound is made here from now on.
                 let made = AudioTarget::ALL.map(AudioTarget::track_name);
-                for writer in writers.extract_if(.., |one| made.contains(one.track().name())) {
+                for mut writer in writers.extract_if(.., |one| made.contains(one.track().name())) {
                     broadcast.remove_track(writer.track().name());
+                    // Its rest is not here: elsewhere the group has more.
+                    writer.tear_group();
                     writer.finish();
                 }
                 StreamCore::adopt(broadcast, ingest, writers)

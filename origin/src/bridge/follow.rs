@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use headwater_cluster::command::Cut;
 use headwater_cluster::id::NodeId;
-use headwater_cluster::state::StreamRecord;
+use headwater_cluster::state::{Publisher, StreamRecord};
 use headwater_cluster::view::View;
 use headwater_media::{Epoch, StreamName};
 use headwater_relay::intake::CutOutcome;
@@ -41,8 +41,11 @@ impl Bridge {
         loop {
             ticks.tick().await;
             let pulse = self.streams.pulse();
-            let alone = self.cluster.view().borrow().nodes().count() < 2;
-            if pulse.is_late(self.clock.now()) && !alone {
+            if self.cluster.view().borrow().nodes().count() < 2 {
+                pulse.rest();
+                continue;
+            }
+            if pulse.is_late(self.clock.now()) {
                 tracing::warn!(
                     "this node was stopped for a while: asking what became of its streams"
                 );
@@ -73,6 +76,10 @@ impl Bridge {
         let (published, taken) = self.streams.names();
         for name in published {
             let Some(record) = view.stream(&name) else { continue };
+            if record.publisher == Publisher::None {
+                self.streams.over(&name, record.epoch());
+                continue;
+            }
             let elsewhere = record.owner().is_some_and(|owner| owner.node != me);
             if elsewhere && self.streams.turn_round(&name, record.epoch(), cuts_of(record)) {
                 if let Some(broadcast) = self.streams.get(&name) {

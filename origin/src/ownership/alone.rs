@@ -10,7 +10,7 @@ use headwater_cluster::command::{Claim, Command, Grant, NodeInfo, Role};
 use headwater_cluster::id::{Incarnation, NodeId, NodeName, Region, WallTime};
 use headwater_cluster::state::State;
 use headwater_cluster::view::View;
-use headwater_media::{DiscontinuitySeq, StreamName};
+use headwater_media::{DiscontinuitySeq, Epoch, StreamName};
 use headwater_relay::pulls::{PullOptions, Pulls};
 use parking_lot::Mutex;
 
@@ -89,6 +89,10 @@ impl Ownership for Alone {
 
     fn is_elsewhere(&self, _: &StreamName) -> bool {
         false
+    }
+
+    fn is_over(&self, stream: &StreamName, epoch: Epoch) -> bool {
+        self.view().epoch_of(stream) > epoch
     }
 
     async fn told(&self) {}

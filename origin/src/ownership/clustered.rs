@@ -12,7 +12,8 @@ use headwater_cluster::claim::Wish;
 use headwater_cluster::cluster::{self, Cluster};
 use headwater_cluster::command::{Answer, Command, Extension, Grant, StaleStream};
 use headwater_cluster::id::WallTime as ClusterTime;
-use headwater_media::{GroupSeq, StreamName, WallTime};
+use headwater_cluster::state::Publisher;
+use headwater_media::{Epoch, GroupSeq, StreamName, WallTime};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -29,6 +30,9 @@ const TOLD_AT_ONCE: usize = 64;
 const EXTENSIONS_MAX: usize = 256;
 /// Between two attempts to tell what could not be told.
 const RETRY: Duration = Duration::from_millis(250);
+/// How long a publisher that comes back at once waits until the cluster knows that the one before
+/// has left.
+const LEAVING_WITHIN: Duration = Duration::from_secs(1);
 /// News older than this is dropped: a publisher's leaving shows by then in other ways, and numbers
 /// are asked for again while they are short.
 const OLD: Duration = Duration::from_secs(60);
@@ -70,6 +74,19 @@ impl Clustered {
     pub fn set_bridge(&self, bridge: &Arc<Bridge>) {
         // There is one bridge in a node.
         let _ = self.bridge.set(Arc::downgrade(bridge));
+    }
+
+    /// Waits until the cluster knows that the publisher of epoch `left` has left this node: a claim
+    /// that overtakes the news would find the stream busy.
+    async fn told_of_leaving(&self, stream: &StreamName, left: Epoch) {
+        let mut views = self.cluster.view();
+        let known = views.wait_for(|view| {
+            let record = view.stream(stream);
+            let gone = |publisher| publisher != Publisher::Live;
+            record.is_some_and(|it| it.epoch() > left || (it.epoch() == left && gone(it.publisher)))
+        });
+        // The claim itself says what is wrong if this does not come.
+        let _ = tokio::time::timeout(LEAVING_WITHIN, known).await;
     }
 
     /// Tells the news of `queue` until the node is gone. What a stream's numbers were extended to
@@ -139,6 +156,9 @@ fn extended(streams: &Streams, wanted: &[Extension], answer: Answer) {
 #[async_trait]
 impl Ownership for Clustered {
     async fn claim(&self, ask: Ask) -> Result<Grant, ClaimError> {
+        if let Some(left) = ask.left.filter(|_| !ask.takeover) {
+            self.told_of_leaving(&ask.stream, left).await;
+        }
         let view = self.cluster.view().borrow().clone();
         let known = view.stream(&ask.stream).is_some();
         drop(view);
@@ -174,6 +194,10 @@ impl Ownership for Clustered {
         let view = view.borrow();
         let owner = view.stream(stream).and_then(|record| record.owner());
         owner.is_some_and(|owner| owner.node != self.cluster.node())
+    }
+
+    fn is_over(&self, stream: &StreamName, epoch: Epoch) -> bool {
+        self.cluster.view().borrow().epoch_of(stream) > epoch
     }
 
     fn tell(&self, news: News) {

@@ -10,7 +10,7 @@ mod pulse;
 use async_trait::async_trait;
 use headwater_cluster::command::{Answer, Extension, Grant, Refusal, Stop};
 use headwater_cluster::id::NodeId;
-use headwater_media::{GroupSeq, SessionId, StreamName};
+use headwater_media::{Epoch, GroupSeq, SessionId, StreamName};
 use thiserror::Error;
 
 pub(crate) use self::clustered::cluster_time;
@@ -27,6 +27,9 @@ pub struct Ask {
     pub session: SessionId,
     /// Whether it may take the stream from a live publisher, wherever that is.
     pub takeover: bool,
+    /// The epoch in which this node has it still, without a publisher: the cluster may not know yet
+    /// that the last one has left.
+    pub left: Option<Epoch>,
     /// Where the numbers begin if the cluster does not know the name.
     pub floor: GroupSeq,
 }
@@ -75,6 +78,9 @@ pub trait Ownership: Send + Sync {
 
     /// Whether another node holds the stream, as far as this one knows.
     fn is_elsewhere(&self, stream: &StreamName) -> bool;
+
+    /// Whether the stream is at a later epoch than that, as far as this node knows.
+    fn is_over(&self, stream: &StreamName, epoch: Epoch) -> bool;
 
     /// Passes news on, in the background. What cannot be told now is tried again; an epoch that is
     /// over by then makes it void.

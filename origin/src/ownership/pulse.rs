@@ -31,6 +31,11 @@ impl Pulse {
         self.at.store(now.micros(), Ordering::Relaxed);
     }
 
+    /// There is nobody to ask: the node is never late.
+    pub fn rest(&self) {
+        self.at.store(i64::MAX, Ordering::Relaxed);
+    }
+
     /// Whether it must ask first.
     #[must_use]
     pub fn is_late(&self, now: WallTime) -> bool {
@@ -49,6 +54,9 @@ mod tests {
         pulse.beat(now);
         assert!(!pulse.is_late(now.plus_micros(PAUSE_MAX_MICROS)));
         assert!(pulse.is_late(now.plus_micros(PAUSE_MAX_MICROS + 1)));
+        pulse.rest();
+        assert!(!pulse.is_late(now.plus_micros(60_000_000)), "a node by itself asks nobody");
+        pulse.beat(now);
         assert!(
             !pulse.is_late(now.plus_micros(-5_000_000)),
             "a clock that was set back is no pause"

@@ -6,10 +6,12 @@
 use headwater_cluster::claim::{Progress, TrackProgress};
 use headwater_cluster::command::Cut;
 use headwater_media::{Broadcast, BroadcastState, Epoch, GroupSeq, StreamName, WallTime};
-use headwater_relay::pulls::Pull;
+use headwater_relay::pulls::{Pull, Pulls};
 
 use super::{Entry, Streams, Table};
 use crate::ingest::EndReason;
+use crate::ownership::News;
+use crate::transcode::audio::AudioTarget;
 
 /// How long a stream is kept that nobody here watches, before it is let go (and then lingers
 /// where it is taken: `[relay] linger`).
@@ -17,7 +19,8 @@ const UNWATCHED_MICROS: i64 = 10_000_000;
 
 /// A stream that is taken from another node.
 pub(super) struct Taken {
-    pull: Pull,
+    /// None while nobody watches: then it lingers, and is let go unless somebody comes.
+    pull: Option<Pull>,
     pub(super) broadcast: Broadcast,
     pub(super) since: WallTime,
     /// When somebody last watched it.
@@ -43,7 +46,9 @@ impl Streams {
             // It was given away a moment ago; the bridge turns it round.
             return table.get(name);
         }
-        if let Some(taken) = table.taken.get_mut(name) {
+        if let Some(taken) = table.taken.get_mut(name)
+            && taken.hold(&self.shared.pulls)
+        {
             taken.watched = now;
             return Some(taken.broadcast.clone());
         }
@@ -83,15 +88,22 @@ impl Streams {
         let before = table.taken.len();
         let mut renewed = false;
         table.taken.retain(|name, taken| {
-            if is_watched(name) {
+            if is_watched(name) && taken.hold(&self.shared.pulls) {
                 taken.watched = now;
             }
-            let current = taken.pull.broadcast();
+            if now.micros_since(taken.watched) >= UNWATCHED_MICROS {
+                taken.pull = None;
+            }
+            let Some(pull) = &taken.pull else {
+                // It stays known while it lingers: who comes meanwhile watches the same one.
+                return taken.broadcast.state() != BroadcastState::Ended;
+            };
+            let current = pull.broadcast();
             if !current.is(&taken.broadcast) {
                 taken.broadcast = current;
                 renewed = true;
             }
-            now.micros_since(taken.watched) < UNWATCHED_MICROS
+            true
         });
         let changed = renewed || table.taken.len() != before;
         drop(table);
@@ -126,6 +138,8 @@ impl Streams {
         };
         entry.stop_publisher(EndReason::Replaced, now);
         let progress = entry.progress(true);
+        // If nothing comes of the claim after all, the stream waits for whoever comes.
+        self.shared.ownership.tell(News::Paused(entry.stop(now)));
         drop(table);
         tracing::info!(stream = %name, epoch = epoch.0, "the stream is another publisher's now");
         Some(progress)
@@ -144,6 +158,20 @@ impl Streams {
             tracing::warn!(stream = %name, epoch = entry.epoch().0, current = current.0,
                 "the cluster has given the stream to another publisher meanwhile");
             entry.core.lock().cut(cut);
+            entry.stop_publisher(EndReason::Fenced, now);
+        }
+    }
+
+    /// The cluster ended the stream in the very epoch in which this node publishes it: it was held
+    /// for dead for longer than the stream waits. Its numbers are given anew from now on, so the
+    /// publisher's session ends; coming back, it gets an epoch of its own.
+    pub fn over(&self, name: &StreamName, epoch: Epoch) {
+        let now = self.shared.clock.now();
+        let mut table = self.shared.table.lock();
+        let here = table.live.get_mut(name).filter(|entry| entry.epoch() == epoch);
+        if let Some(entry) = here.filter(|entry| entry.publisher.is_some()) {
+            tracing::warn!(stream = %name, epoch = epoch.0,
+                "the cluster has ended the stream meanwhile: its publisher must begin anew");
             entry.stop_publisher(EndReason::Fenced, now);
         }
     }
@@ -173,11 +201,26 @@ impl Streams {
     }
 }
 
+impl Taken {
+    /// Sees to it that the stream is not let go; false if it cannot be had.
+    fn hold(&mut self, pulls: &Pulls) -> bool {
+        if self.pull.is_none() {
+            let held = pulls.pull(self.broadcast.name());
+            self.pull = held.inspect_err(|error| tracing::warn!(%error, "not taken")).ok();
+            if let Some(pull) = &self.pull {
+                self.broadcast = pull.broadcast();
+            }
+        }
+        self.pull.is_some()
+    }
+}
+
 impl Table {
     fn insert_taken(&mut self, pull: Pull, now: WallTime) -> Broadcast {
         let broadcast = pull.broadcast();
         let name = broadcast.name().clone();
-        let taken = Taken { pull, broadcast: broadcast.clone(), since: now, watched: now };
+        let taken =
+            Taken { pull: Some(pull), broadcast: broadcast.clone(), since: now, watched: now };
         self.taken.insert(name, taken);
         broadcast
     }
@@ -204,8 +247,16 @@ impl Entry {
             fenced,
             next_group: numbers.next_group,
             discontinuity: numbers.discontinuity,
-            tracks: tracks_of(&self.broadcast),
+            tracks: self.tracks(fenced),
         }
+    }
+
+    /// Of sound that is made here some may still come: no end of it can be agreed.
+    fn tracks(&self, fenced: bool) -> Vec<TrackProgress> {
+        let made = AudioTarget::ALL.map(AudioTarget::track_name);
+        let mut tracks = tracks_of(&self.broadcast);
+        tracks.retain(|one| !fenced || !made.contains(&one.track));
+        tracks
     }
 }
 
@@ -234,3 +285,6 @@ fn progress_of(broadcast: &Broadcast) -> Option<Progress> {
         tracks: tracks_of(broadcast),
     })
 }
+
+#[cfg(test)]
+mod tests;

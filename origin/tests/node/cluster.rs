@@ -6,6 +6,7 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use headwater::config::{Input, RawConfig, Value};
+use headwater::sessions::{Role, SessionInfo};
 use serde_json::Value as Json;
 
 use crate::cli::{headwater, run, told};
@@ -341,4 +342,22 @@ fn who_joins_without_a_token_is_told_how_to_get_one() {
     let (code, _, err) = told(command.arg(&data).output().unwrap());
     assert_eq!(code, Some(1));
     assert!(err.contains("headwater cluster join-token"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_comes_back_at_once_finds_its_stream_free() {
+    let node = Running::start("at-once", |_| {}).await;
+    let stream = headwater_media::StreamName::parse("cam").unwrap();
+    for time in 0..20 {
+        let info = SessionInfo {
+            role: Role::Publisher,
+            protocol: "rtmp",
+            stream: stream.clone(),
+            peer: node.http,
+        };
+        let handle = node.app.sessions.open(info).unwrap();
+        let publisher = node.app.streams.publish(&stream, &handle).await;
+        drop(publisher.unwrap_or_else(|error| panic!("time {time}: {error}")));
+    }
+    node.stop().await.unwrap();
 }
