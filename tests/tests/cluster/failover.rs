@@ -128,7 +128,7 @@ async fn leaders(
     viewers: &mut Viewers,
 ) {
     let (mut freezes, mut again) = (Vec::new(), Vec::new());
-    for kill in 1..=asked("CLUSTER_KILLS", 2).div_ceil(2) {
+    for kill in 1..=asked("CLUSTER_LEADER_KILLS", 1) {
         let leader = trio.leader().await.expect("a leader");
         let rest: Vec<usize> = (0..3).filter(|place| *place != leader).collect();
         if trio.owner(STREAM).await.expect("an owner") == leader {
@@ -142,6 +142,7 @@ async fn leaders(
         let client = trio.members[rest[1]].client();
         let claimed =
             claims::until_granted(&client, &format!("new/{kill}"), allowed(CLAIMS_AGAIN)).await;
+        println!("leader {} killed: claims again after {claimed:?}", leader + 1);
         again.push(claimed.expect("claims work again"));
         viewers.abandon(leader).await;
         for node in &rest {

@@ -5,7 +5,8 @@
 //! By default each is short, so that all take about a minute. The long forms, one at a time:
 //! ```text
 //! cargo nextest run -p headwater-tests -E 'binary(cluster)' -j 1 --no-capture   (with these set)
-//! CLUSTER_KILLS=20           SIGKILLs of an owner, and of a leader that owns nothing (2 and 1)
+//! CLUSTER_KILLS=20           SIGKILLs of an owner (2)
+//! CLUSTER_LEADER_KILLS=20    SIGKILLs of a leader that owns nothing (1)
 //! CLUSTER_FREEZE_SECONDS=10  how long an owner is stopped by SIGSTOP (3)
 //! CLUSTER_BLACKOUTS=10       how often all nodes are killed at once during claims (2)
 //! CLUSTER_STRICT=1           times are judged, too: on a machine that does nothing else
