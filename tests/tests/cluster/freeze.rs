@@ -28,8 +28,9 @@ async fn an_owner_that_was_stopped_finds_itself_fenced_and_no_name_has_two_versi
     let freeze = Duration::from_secs(asked("CLUSTER_FREEZE_SECONDS", 3).into());
     for (owner, next) in [(1, 2), (2, 0), (0, 1)] {
         let member = &trio.members[owner];
-        let lost = "the cluster has given the stream to another publisher meanwhile";
-        let before = (member.logged(lost).len(), recorder.ledger.lock().newest(owner, "video"));
+        // By then its session has ended: fenced, or (after 10 s) for its silence.
+        let follows = "following the stream's new owner";
+        let before = (member.logged(follows).len(), recorder.ledger.lock().newest(owner, "video"));
         member.signal("STOP").await.expect("it stops");
         // The old encoder is not told: its connection stands, its frames pile up.
         publisher.move_to(next).await.expect("it publishes");
@@ -39,7 +40,7 @@ async fn an_owner_that_was_stopped_finds_itself_fenced_and_no_name_has_two_versi
         }
         tokio::time::sleep(freeze.saturating_sub(moved.elapsed())).await;
         member.signal("CONT").await.expect("it goes on");
-        until("it finds itself fenced", || async { member.logged(lost).len() > before.0 })
+        until("it finds itself fenced", || async { member.logged(follows).len() > before.0 })
             .await
             .expect("it ends its session");
         recorder.advance(owner, 5).await.expect("it serves the stream from its new owner");
