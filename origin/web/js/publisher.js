@@ -3,7 +3,7 @@
 // Not here: signalling (`webrtc.js`), where the media comes from (`publish.js`).
 import { withToken } from './api.js';
 import { Session, codecOf, lost, pathOf, retryDelay } from './webrtc.js';
-import { pause } from './whep.js';
+import { pause } from './servers.js';
 
 /** Puts one codec first and leaves repair formats in; others are not offered. */
 function codecsFor(name) {

@@ -183,14 +183,20 @@ export class Route {
     return withToken(`${this.#home}${path}`);
   }
 
-  /** Where something with a lasting URL is now. */
-  at(url) {
-    return swap(url, this.#home, this.#server.url);
+  /** Where `server` has what has a lasting URL. */
+  at(url, server) {
+    return swap(url, this.#home, server.url);
   }
 
   /** The lasting URL of what came from `server`. */
   from(url, server) {
     return swap(url, server.url, this.#home);
+  }
+
+  /** All other nodes but those that have just failed. */
+  others() {
+    const now = performance.now();
+    return this.#servers.list.filter((one) => one !== this.#server && now - one.failedAt >= FAILED_MS);
   }
 
   start() {

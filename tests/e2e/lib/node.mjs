@@ -1,5 +1,7 @@
-// Starts a Headwater node on free loopback ports with a data folder of its own.
+// Starts a Headwater node, or several as one cluster, on free loopback ports with data folders of
+// their own.
 // Not here: publishers (`encoders.mjs`), browsers (`browser.mjs`).
+import { execFileSync } from 'node:child_process';
 import dgram from 'node:dgram';
 import fs from 'node:fs';
 import net from 'node:net';
@@ -44,15 +46,20 @@ async function ports(count = 1) {
   }
 }
 
-/** Starts a node and waits until it is ready; `env` adds or overrides settings. */
-export async function startNode(name, { env = {}, args = [], command = 'serve' } = {}) {
+/**
+ * Starts a node and waits until it is ready; `env` adds or overrides settings. With `join`, a node of
+ * a cluster, it joins that cluster.
+ */
+export async function startNode(name, { env = {}, args = [], command = 'serve', join = null } = {}) {
   const at = { http: await ports(), webrtc: await ports(WEBRTC_PORTS), srt: await ports(),
     rtmp: await ports(), cluster: await ports() };
   const data = fs.mkdtempSync(path.join(os.tmpdir(), 'headwater-e2e-'));
-  const listen = Object.fromEntries(['http', 'webrtc', 'srt', 'rtmp'].map(
+  const listen = Object.fromEntries(['http', 'webrtc', 'srt', 'rtmp', 'cluster'].map(
     (section) => [`HEADWATER_${section.toUpperCase()}__LISTEN`, `127.0.0.1:${at[section]}`]));
+  const member = join && { HEADWATER_CLUSTER__JOIN: `127.0.0.1:${join.ports.cluster}`,
+    HEADWATER_JOIN_TOKEN: joinToken(join) };
   const program = new Program(name, BINARY, [command, '--data', data, ...args],
-    { RUST_LOG: process.env.RUST_LOG ?? 'info', ...listen, ...env });
+    { RUST_LOG: process.env.RUST_LOG ?? 'info', ...listen, ...member, ...env });
   const url = `http://127.0.0.1:${at.http}`;
   const node = {
     name, program, ports: at, url, data,
@@ -79,4 +86,30 @@ export async function startNode(name, { env = {}, args = [], command = 'serve' }
     throw new Error(`${error.message}\n${program.log()}`);
   }
   return node;
+}
+
+/** A token with which one node may join the cluster of `node`. */
+function joinToken(node) {
+  const args = ['cluster', 'join-token', '--api', node.url];
+  return execFileSync(BINARY, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim();
+}
+
+/** Starts `count` nodes as one cluster, called `{name}-1` and so on. */
+export async function startCluster(name, count, options = {}) {
+  const nodes = [];
+  try {
+    for (let number = 1; number <= count; number += 1) {
+      const [join = null] = nodes;
+      const args = ['--name', `${name}-${number}`, ...(options.args ?? [])];
+      nodes.push(await startNode(`${name}-${number}`, { ...options, args, join }));
+    }
+    await until(`${name} has ${count} voters`, async () => {
+      const cluster = await nodes[0].api('/api/v1/cluster');
+      return cluster.nodes.filter(({ voter, state }) => voter && state === 'up').length === count;
+    });
+  } catch (error) {
+    for (const node of nodes) await node.stop();
+    throw error;
+  }
+  return nodes;
 }
