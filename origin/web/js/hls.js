@@ -255,7 +255,7 @@ export class HlsPlayer {
   /** Milliseconds of media ready to play. */
   #ahead() {
     const { buffered, currentTime } = this.#video;
-    return buffered.length > 0 ? (buffered.end(buffered.length - 1) - currentTime) * 1000 : null;
+    return buffered.length > 0 ? Math.max(buffered.end(buffered.length - 1) - currentTime, 0) * 1000 : null;
   }
 
   /** Plays a little faster while the delay is above the target and the buffer can bear it. */

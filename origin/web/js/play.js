@@ -68,7 +68,10 @@ class Panel {
   show() {
     // A player may report while it is being made.
     if (!this.player) return;
-    const { phase, message, running } = this.player;
+    const { running, route } = this.player;
+    let { phase, message } = this.player;
+    // What a player takes for an absent publisher or a slow line may be the nodes' silence.
+    if (route.stranded && ['away', 'stalled'].includes(phase)) [phase, message] = ['retrying', 'No node answers'];
     const [text, mood] = MOODS[phase];
     showPill(this.find('.pill'), text, mood);
     const over = this.find('.over');
