@@ -114,7 +114,8 @@ async fn a_shutdown_says_goodbye_to_publishers() {
     let world = World::start(None);
     let url = World::url(world.address, "publish:cam", "");
     let publisher = Program::publish(Video::H264, 900, &url);
-    world.broadcast("cam").await;
+    let broadcast = world.broadcast("cam").await;
+    frames(&track(&broadcast, "video").await, 1).await;
     let sessions = world.sessions.clone();
     world.stop().await;
     assert!(sessions.list().is_empty());

@@ -108,9 +108,9 @@ impl SrtServer {
     pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
         let Self { socket, transport, options, deps, .. } = self;
         let (commands, mut inbox) = mpsc::channel(COMMANDS_MAX);
-        let sessions = HashMap::new();
+        let (sessions, waiting) = (HashMap::new(), HashMap::new());
         let port = PortMeter::default();
-        let mut driver = Driver { transport, options, deps, commands, sessions, port };
+        let mut driver = Driver { transport, options, deps, commands, sessions, waiting, port };
         let mut report = tokio::time::interval(REPORT_INTERVAL);
         report.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -248,6 +248,8 @@ struct Driver<T> {
     deps: SrtDeps,
     commands: mpsc::Sender<Command>,
     sessions: HashMap<ConnId, Session>,
+    /// Callers that wait for their handshake's answer.
+    waiting: HashMap<ConnId, SocketAddr>,
     port: PortMeter,
 }
 
@@ -345,6 +347,7 @@ impl<T: Transport> Driver<T> {
         let handle = self.deps.sessions.open(info).map_err(|full| Refusal::new(503, full))?;
         // The cluster is asked meanwhile; the caller waits for its handshake's answer.
         let (streams, commands) = (self.deps.streams.clone(), self.commands.clone());
+        self.waiting.insert(id, peer);
         tokio::spawn(async move {
             let wanted = find(&streams, &asked, &handle).await;
             let caller = Waiting { peer, key_length, user: asked.user, handle };
@@ -357,6 +360,7 @@ impl<T: Transport> Driver<T> {
     /// What a caller asked for was found, or not: it is let in, or refused.
     fn decided(&mut self, id: ConnId, caller: Waiting, wanted: Result<Wanted, Refusal>) {
         let Waiting { peer, key_length, user, handle } = caller;
+        self.waiting.remove(&id);
         let wanted = match wanted {
             Ok(wanted) => wanted,
             Err(refusal) => return self.refuse(id, peer, &refusal),
@@ -464,6 +468,9 @@ impl<T: Transport> Driver<T> {
         let ids: Vec<_> = self.sessions.keys().copied().collect();
         for id in ids {
             self.close(id, why);
+        }
+        for (id, peer) in std::mem::take(&mut self.waiting) {
+            self.refuse(id, peer, &Refusal::new(503, why));
         }
     }
 
