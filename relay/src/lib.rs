@@ -12,6 +12,7 @@ pub mod feed;
 pub mod hop;
 pub mod intake;
 pub mod parent;
+pub mod plan;
 pub mod pulls;
 #[cfg(test)]
 mod testing;
