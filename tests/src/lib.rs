@@ -8,4 +8,6 @@ pub mod node;
 pub mod paced;
 pub mod paths;
 pub mod program;
+#[cfg(target_os = "linux")]
+pub mod wan;
 pub mod webrtc;
