@@ -22,6 +22,11 @@ use crate::wire::{Position, StartAt, TrackEntry};
 /// Streams of groups of one track that wait for their turn; with more, the oldest go first.
 const STREAMS_WAITING_MAX: usize = 16;
 
+/// For how long a new owner's first group waits for the rest of the one that was in flight when the
+/// last owner died. Who has that rest answers within milliseconds; viewers of this node wait so long
+/// where nobody has it, as they do where this node is the new owner.
+const REST_PATIENCE: Duration = Duration::from_millis(300);
+
 /// A subscription's number on this node, unlike any other's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SourceId(pub u64);
@@ -421,6 +426,13 @@ impl Intake {
                 return Admission::Wait(now + self.patience);
             }
         }
+        let slot = self.slots.iter().find(|slot| slot.name == track.name);
+        let rest = slot.and_then(Slot::awaits_rest).filter(|seq| head.0.seq > *seq);
+        let rest_until = since + REST_PATIENCE.min(self.patience);
+        if rest.is_some() && now < rest_until {
+            track.waiting.insert(order);
+            return Admission::Wait(rest_until);
+        }
         track.waiting.remove(&order);
         track.next = order.saturating_add(1);
         let known = sub.epoch.max(head.0.epoch);
@@ -531,10 +543,11 @@ impl Intake {
     ) -> Result<(), RefuseReason> {
         let slot = self.slots.iter_mut().find(|slot| slot.name == *track);
         let slot = slot.ok_or(RefuseReason::UnknownTrack)?;
-        for (index, frame) in (first..).zip(frames) {
-            slot.frame(seq, index, frame)?;
-        }
-        Ok(())
+        let taken =
+            (first..).zip(frames).try_for_each(|(index, frame)| slot.frame(seq, index, frame));
+        // The group that comes next may have waited for these.
+        self.turn();
+        taken
     }
 
     fn turn(&self) {

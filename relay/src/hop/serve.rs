@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use headwater_media::{Broadcast, BroadcastState, Epoch, Start, Track, TrackName};
+use headwater_media::{Broadcast, BroadcastState, Epoch, Group, Start, Track};
 use parking_lot::Mutex;
 use quinn::VarInt;
 use tokio::sync::{mpsc, watch};
@@ -397,7 +397,7 @@ impl StreamSender {
             let id = *next_id;
             *next_id += 1;
             let (name, kind) = (track.name().clone(), track.kind());
-            let start = start_of(&self.wanted.start, &name);
+            let start = start_of(&self.wanted.start, track);
             let entry = TrackEntry { id, name, kind, finished: None };
             let cancel = self.cancel.child_token();
             listed.push(Listed { entry, track: track.clone(), cancel: cancel.clone() });
@@ -418,11 +418,27 @@ impl StreamSender {
     }
 }
 
-/// Where a track begins: at the child's position, else where a viewer would.
-fn start_of(start: &StartAt, name: &TrackName) -> Start {
+/// Where a track begins: at the child's position, else with the whole group before the newest one at
+/// which a viewer would begin. Players of segments need a whole one; and those that come to the
+/// child from another node know that group, and see by it where the newer ones belong.
+fn start_of(start: &StartAt, track: &Track) -> Start {
     let at = match start {
         StartAt::Newest => None,
-        StartAt::Positions(positions) => positions.iter().find(|at| at.track == *name),
+        StartAt::Positions(positions) => positions.iter().find(|at| at.track == *track.name()),
     };
-    at.map_or(Start::Newest, |Position { group, frame, .. }| Start::At(*group, *frame))
+    at.map_or_else(
+        || before_newest(track),
+        |Position { group, frame, .. }| Start::At(*group, *frame),
+    )
+}
+
+fn before_newest(track: &Track) -> Start {
+    let window = track.window();
+    let independent = |group: &Arc<Group>| group.header().independent;
+    let newest = window.iter().rposition(independent);
+    let before = newest.and_then(|at| window.get(at.checked_sub(1)?));
+    match before.filter(|group| independent(group) && !group.is_torn()) {
+        Some(group) => Start::At(group.seq(), 0),
+        None => Start::Newest,
+    }
 }

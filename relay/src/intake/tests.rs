@@ -230,6 +230,36 @@ fn the_group_in_flight_ends_at_the_agreed_frame() {
 }
 
 #[test]
+fn a_new_owners_first_group_waits_for_the_rest_of_the_one_in_flight_but_not_for_long() {
+    let track = TrackName::video();
+    for rest_comes in [true, false] {
+        let mut bed = Bed::new();
+        bed.feeder.whole_group(5, 10);
+        bed.feeder.epoch = 2;
+        bed.feeder.whole_group(22, 3);
+        let mut ticket = bed.go(FIRST, 0, 5, 0);
+        bed.take(&mut ticket, 4).unwrap();
+        bed.intake.stop(FIRST);
+        assert_eq!(bed.intake.cut(&track, GroupSeq(5), 6), CutOutcome::Missing(4));
+        bed.intake.begin(SECOND);
+        bed.intake.tracks(SECOND, Epoch(2), BroadcastState::Live, &[video(0)]);
+        let until = bed.now + REST_PATIENCE;
+        assert!(matches!(bed.admit(SECOND, 0, 22, 0), Admission::Wait(at) if at == until));
+        if rest_comes {
+            let group = bed.feeder.track().group(GroupSeq(5)).unwrap();
+            let frames = (4..6).map(|index| group.frame(index).unwrap().clone()).collect();
+            bed.intake.fetched(&track, GroupSeq(5), 4, frames).unwrap();
+            bed.go(SECOND, 0, 22, 0);
+        } else {
+            let late = bed.admit_at(SECOND, 0, 22, 0, until);
+            assert!(matches!(late, Admission::Go(_)), "{late:?}");
+        }
+        let of_five = bed.here().into_iter().find(|line| line.starts_with("5 ")).unwrap();
+        assert_eq!(of_five.contains("torn true"), !rest_comes, "{of_five}");
+    }
+}
+
+#[test]
 fn a_track_is_finished_when_all_its_streams_were_read() {
     let mut bed = Bed::new();
     bed.feeder.whole_group(5, 2);

@@ -53,6 +53,13 @@ impl Slot {
         self.last.map(|(_, seq)| seq)
     }
 
+    /// The group that ends by agreement and whose rest has not come yet.
+    pub(super) fn awaits_rest(&self) -> Option<GroupSeq> {
+        let (seq, _) = self.cut?;
+        let open = self.writer.as_ref()?.current()?;
+        (open.seq() == seq).then_some(seq)
+    }
+
     /// The next frame wanted; none before the first group.
     pub(super) fn position(&self) -> Option<Position> {
         let (epoch, last) = self.last?;

@@ -52,9 +52,9 @@ pub struct Position {
 /// Where a subscription begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StartAt {
-    /// At the first frame of each track's newest independent group.
+    /// At the first frame of each track's newest independent group, or of the whole group before it.
     Newest,
-    /// At these places; tracks that are not listed begin at the newest group.
+    /// At these places; tracks that are not listed begin as with `Newest`.
     Positions(Vec<Position>),
 }
 
