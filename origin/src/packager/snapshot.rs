@@ -71,6 +71,12 @@ impl Segment {
         self.state == SegmentState::Open
     }
 
+    /// Whether nobody has its bytes.
+    #[must_use]
+    pub fn is_gap(&self) -> bool {
+        matches!(self.state, SegmentState::Gap(_))
+    }
+
     /// Its bytes so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -392,6 +392,26 @@ fn numbers_that_a_new_owner_skips_share_the_time_that_really_went_by() {
 }
 
 #[test]
+fn numbers_that_a_new_owner_skips_push_nothing_off_the_list_that_can_be_played() {
+    let mut rig = Rig::video(Cadence::Steady(3_000, 1));
+    for _ in 0..12 {
+        rig.group_of_seconds(2);
+    }
+    rig.end_group();
+    rig.skip_groups(16);
+    rig.discontinuity = DiscontinuitySeq(1);
+    rig.wall = rig.wall.plus_micros(24_000_000 + 1_600_000);
+    let count = |text: &str, tag| lines(text, tag).len();
+    for since in 1..=12 {
+        rig.group_of_seconds(2);
+        let text = text(&rig.end_group());
+        let gaps = if since < 10 { 16 } else { 0 };
+        assert_eq!(count(&text, "#EXT-X-GAP"), gaps, "{since} after: {text}");
+        assert_eq!(count(&text, "#EXTINF"), 10 + gaps, "{since} after: {text}");
+    }
+}
+
+#[test]
 fn a_gap_longer_than_the_list_begins_the_list_anew() {
     let mut rig = Rig::video(Cadence::Steady(3_000, 1));
     rig.group_of_seconds(2);

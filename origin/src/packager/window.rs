@@ -20,8 +20,9 @@ use super::snapshot::{Init, Segment, SegmentState, Snapshot};
 /// How much a rendition lists and keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowOptions {
-    /// `[hls] segments` (10): whole segments that a playlist lists. More lets viewers seek back
-    /// further and costs memory; three target durations are listed in any case.
+    /// `[hls] segments` (10): whole segments that a playlist lists, not counting gaps among them.
+    /// More lets viewers seek back further and costs memory; three target durations are listed in
+    /// any case.
     pub segments: usize,
     /// `[limits] hls_track_bytes` (128 MiB): bytes of media that a rendition keeps at most. The
     /// oldest segments go first, before their time where need be, down to the newest whole
@@ -308,19 +309,8 @@ impl Window {
 
     /// Takes segments off the list, and lets go of those whose time has come.
     fn trim(&mut self) {
-        let target = i64::from(self.target_duration_s.unwrap_or(1)) * 1_000_000;
-        loop {
-            let listed = self.segments.range(self.unlisted..);
-            let whole = listed.clone().filter(|kept| !kept.segment.is_open()).count();
-            let micros: i64 = listed.clone().map(Kept::micros).sum();
-            let oldest = listed.clone().next().map_or(0, Kept::micros);
-            let long_enough = micros - oldest >= TARGET_DURATIONS_MIN * target;
-            let room = self.options.segments.clamp(1, LISTED_SEGMENTS_MAX);
-            if whole > LISTED_SEGMENTS_MAX || (whole > room && long_enough) {
-                self.unlist_oldest();
-            } else {
-                break;
-            }
+        while self.lists_too_much() {
+            self.unlist_oldest();
         }
         while let Some(oldest) = self.segments.front()
             && oldest.expires.is_some_and(|at| at <= self.clock)
@@ -331,6 +321,23 @@ impl Window {
             self.drop_oldest();
             self.dropped_early += 1;
         }
+    }
+
+    /// Whether the oldest segment is to go off the list. Numbers that nobody has are listed beside
+    /// the segments that can be played, not instead of them, and not before the first of these.
+    fn lists_too_much(&self) -> bool {
+        let listed = self.segments.range(self.unlisted..).map(|kept| &*kept.segment);
+        let Some(oldest) = listed.clone().next() else { return false };
+        let whole = listed.clone().filter(|segment| !segment.is_open()).count();
+        if whole > LISTED_SEGMENTS_MAX {
+            return true;
+        }
+        let target = i64::from(self.target_duration_s.unwrap_or(1)) * 1_000_000;
+        let rest = listed.clone().skip(1).filter(|segment| !segment.is_gap());
+        let long_enough = rest.map(Segment::micros).sum::<i64>() >= TARGET_DURATIONS_MIN * target;
+        let real = listed.filter(|segment| !segment.is_open() && !segment.is_gap()).count();
+        let room = self.options.segments.clamp(1, LISTED_SEGMENTS_MAX);
+        long_enough && (real > room || (real == room && oldest.is_gap()))
     }
 
     /// RFC 8216bis, 6.2.2: a segment stays for its own length and that of the longest playlist
