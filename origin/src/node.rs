@@ -176,6 +176,7 @@ impl Node {
         let tasks = TaskTracker::new();
         // Ends with this function.
         let mut background = JoinSet::new();
+        let mut players = None;
         background.spawn(sweep(Arc::clone(&app)));
         background.spawn(Clustered::run(app.cluster.clone(), app.streams.clone(), news));
         background.spawn(Arc::clone(&bridge).run());
@@ -186,6 +187,7 @@ impl Node {
             background.spawn(async move { following.follow(streams, until).await });
             let demand = Arc::new(HlsAudio::new(app.streams.clone(), app.bridges.clone()));
             let hls = HlsService::new(packager, app.access.clone(), demand, options::hls(values));
+            players = Some(hls.clone());
             let routes = Arc::new(Routes::new(&app, hls));
             let serving = http.run(routes, drain.clone(), force.clone());
             watch(&tasks, &app.health, &drain, "http", serving);
@@ -218,6 +220,9 @@ impl Node {
             tokio::time::sleep(LAST_WORDS.min(limit / 2)).await;
         }
         drain.cancel();
+        if let Some(players) = players {
+            players.close();
+        }
         let sfu = app.sfu.swap(None);
         tasks.close();
         if tokio::time::timeout(limit, tasks.wait()).await.is_err() {

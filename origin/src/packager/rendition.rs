@@ -125,6 +125,11 @@ impl Rendition {
 
     fn publish(&self, snapshot: Snapshot) {
         self.current.store(Arc::new(Version::new(snapshot)));
+        self.wake();
+    }
+
+    /// Has all who wait for a version look again.
+    pub(super) fn wake(&self) {
         self.changes.send_modify(|version| *version += 1);
     }
 

@@ -224,6 +224,14 @@ impl Packager {
         }
     }
 
+    /// Has all who wait for something of a stream look again.
+    pub fn wake(&self) {
+        for stream in self.list() {
+            stream.changes.send_modify(|version| *version += 1);
+            stream.list().iter().for_each(|rendition| rendition.wake());
+        }
+    }
+
     /// The renditions of a stream that is live or has ended a moment ago.
     #[must_use]
     pub fn get(&self, name: &StreamName) -> Option<Arc<StreamRenditions>> {

@@ -132,6 +132,12 @@ impl HlsService {
         &self.packager
     }
 
+    /// The node shuts down: whoever waits is sent to another node, and nobody waits any more.
+    pub fn close(&self) {
+        self.waiting.close();
+        self.packager.wake();
+    }
+
     /// Answers one request, whose path begins with `/hls/`. Dropping the future gives up waiting.
     pub async fn handle<B>(&self, request: &Request<B>, peer: IpAddr) -> Response<HlsBody> {
         self.reply(request, peer).await.into_response()
@@ -265,7 +271,7 @@ impl HlsService {
         });
         match waited.await {
             Ok(()) | Err(Unanswered::TimedOut) => {}
-            Err(Unanswered::Full) => return Err(unanswered(Unanswered::Full)),
+            Err(why) => return Err(unanswered(why)),
         }
         start::next_part(&self.waiting, stream).await;
         let list = stream.list();
@@ -331,7 +337,7 @@ impl HlsService {
             Err(Unanswered::TimedOut) => {
                 existing(stream, name).and_then(|there| live(stream, there))
             }
-            Err(full) => Err(unanswered(full)),
+            Err(why) => Err(unanswered(why)),
         }
     }
 
@@ -545,6 +551,11 @@ fn unanswered(why: Unanswered) -> Failure {
             "media-not-ready",
             "Media not ready",
             "the publisher has not sent what this waits for; try again",
+        ),
+        Unanswered::Draining => (
+            "shutting-down",
+            "Shutting down",
+            "this node is shutting down; the stream goes on at the others",
         ),
     };
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, slug, title, detail).retry_after(1)

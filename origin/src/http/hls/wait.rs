@@ -5,7 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "driver: reads the clock")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics::Gauge;
@@ -16,13 +16,21 @@ use tokio::time::Instant;
 pub(super) struct Waiting {
     now: AtomicUsize,
     limit: usize,
+    /// The node shuts down.
+    closed: AtomicBool,
     gauge: Gauge,
 }
 
 impl Waiting {
     pub(super) fn new(limit: usize) -> Arc<Self> {
         let gauge = metrics::gauge!("headwater_hls_waiting_requests");
-        Arc::new(Self { now: AtomicUsize::new(0), limit, gauge })
+        let (now, closed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { now, limit, closed, gauge })
+    }
+
+    /// Nobody waits any more from the next change on: see that there is one.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     fn enter(self: &Arc<Self>) -> Option<Place> {
@@ -61,6 +69,8 @@ pub(super) enum Unanswered {
     Full,
     /// It took too long.
     TimedOut,
+    /// The node shuts down.
+    Draining,
 }
 
 /// Looks at once and after every change, until there is an answer or the time is up.
@@ -77,6 +87,9 @@ pub(super) async fn until<T>(
             Look::Done(answer) => return Ok(answer),
             Look::Wait(limit) => limit,
         };
+        if waiting.closed.load(Ordering::Acquire) {
+            return Err(Unanswered::Draining);
+        }
         if place.is_none() {
             place = Some(waiting.enter().ok_or(Unanswered::Full)?);
         }

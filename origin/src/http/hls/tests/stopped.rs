@@ -15,6 +15,24 @@ async fn who_waits_for_a_codec_that_hls_cannot_carry_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_node_that_shuts_down_sends_all_who_wait_elsewhere_and_lets_nobody_wait() {
+    let (server, mut rig) = running().await;
+    let next = "/hls/a/-/video/index.m3u8?_HLS_msn=3&_HLS_part=2";
+    let waiting = [server.begin(next).await, server.begin("/hls/a/-/video/3.2.m4s").await];
+    server.service.close();
+    for one in waiting {
+        let answer = one.await.unwrap();
+        assert_eq!((answer.status, &*answer.slug()), (503, "shutting-down"));
+        assert_eq!(answer.header(RETRY_AFTER), "1");
+    }
+    assert_eq!(server.get(next).await.status, 503);
+    assert_eq!(server.get("/hls/a/-/video/3.1.m4s").await.status, 200, "what is here is given");
+    rig.group_of_seconds(2);
+    server.settle().await;
+    assert_eq!(server.get(next).await.status, 200);
+}
+
+#[tokio::test]
 async fn the_end_of_the_broadcast_answers_all_who_wait_and_is_seen_for_a_while() {
     let (server, mut rig) = running().await;
     let waiting = server.begin("/hls/a/-/video/index.m3u8?_HLS_msn=4&_HLS_part=0").await;
