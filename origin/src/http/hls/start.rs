@@ -13,10 +13,15 @@ use super::serve::goes_on;
 use super::wait::{Look, Waiting, pause, until};
 use crate::packager::{Rendition, StreamRenditions};
 
-/// How much later than asked for an audio playlist beside video is given to a player that starts.
-/// hls.js (1.7) cannot place sound before it has parsed video, which takes it some 200 ms; if the
-/// sound's playlist is there first, it looks again every 100 ms and starts that much later.
+/// How much later than asked for an audio playlist beside video is given to a player that starts,
+/// at least. hls.js (1.7) cannot place sound before it has parsed video, which takes it some 200 ms;
+/// if the sound's playlist is there first, it looks again every 100 ms and starts that much later.
 const AUDIO_AFTER_VIDEO: Duration = Duration::from_millis(250);
+/// How long after a part's birth it is then given. Where the player finds its place by the sound, it
+/// starts with the part that holds the place, and so up to a part behind it. Just after a birth the
+/// place, three parts behind the edge by the player's own clock, is just after a part's beginning;
+/// this much after, so that parts which come a little late do not put it just before.
+const AFTER_BIRTH: Duration = Duration::from_millis(20);
 /// A player that asked for the multivariant playlist asks for the others within this time.
 const START: Duration = Duration::from_secs(1);
 
@@ -46,20 +51,25 @@ pub(super) fn has_begun(stream: &StreamRenditions) -> bool {
 /// find it at its freshest.
 pub(super) async fn next_part(waiting: &Arc<Waiting>, stream: &StreamRenditions) {
     if let Some(leader) = leader(stream) {
-        let before = leader.version();
-        let target = before.snapshot().part_target_micros().max(0).unsigned_abs();
-        let newer = until(waiting, vec![leader.changes()], |_| {
-            let version = leader.version();
-            if version.snapshot().ended || !Arc::ptr_eq(&version, &before) {
-                Look::Done(())
-            } else {
-                Look::Wait(Duration::from_micros(target))
-            }
-        });
-        // No new part within its time, or too many wait: the playlist as it is will do.
-        let _ = newer.await;
+        birth(waiting, &leader).await;
     }
     stream.note_start(Instant::now());
+}
+
+/// Waits until the rendition has a new part, a part's duration at most.
+async fn birth(waiting: &Arc<Waiting>, leader: &Rendition) {
+    let before = leader.version();
+    let target = before.snapshot().part_target_micros().max(0).unsigned_abs();
+    let newer = until(waiting, vec![leader.changes()], |_| {
+        let version = leader.version();
+        if version.snapshot().ended || !Arc::ptr_eq(&version, &before) {
+            Look::Done(())
+        } else {
+            Look::Wait(Duration::from_micros(target))
+        }
+    });
+    // No new part within its time, or too many wait: the playlist as it is will do.
+    let _ = newer.await;
 }
 
 /// Holds the answer of an audio playlist back while a player starts that needs the video's first.
@@ -68,10 +78,11 @@ pub(super) async fn after_video(
     stream: &StreamRenditions,
     rendition: &Rendition,
 ) {
-    let beside_video = rendition.kind() == MediaKind::Audio
-        && leader(stream).is_some_and(|leader| leader.kind() == MediaKind::Video);
-    let starts = || stream.last_start().is_some_and(|at| at.elapsed() < START);
-    if beside_video && starts() {
+    let video = leader(stream).filter(|leader| leader.kind() == MediaKind::Video);
+    let Some(video) = video.filter(|_| rendition.kind() == MediaKind::Audio) else { return };
+    if stream.last_start().is_some_and(|at| at.elapsed() < START) {
         pause(waiting, AUDIO_AFTER_VIDEO).await;
+        birth(waiting, &video).await;
+        pause(waiting, AFTER_BIRTH).await;
     }
 }
