@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use headwater_media::id::StreamName;
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
@@ -124,6 +125,12 @@ impl Cluster {
     /// Refused, or undecidable.
     pub async fn claim(&self, wish: Wish) -> Result<Grant, ClaimError> {
         Box::pin(self.inner.claim(wish)).await
+    }
+
+    /// For how long the publisher of a stream at another node has sent nothing; `None` if it has none
+    /// there, or the node does not say.
+    pub async fn silence_at(&self, node: NodeId, stream: &StreamName) -> Option<Duration> {
+        self.inner.silence_at(node, stream).await
     }
 
     /// Whether this node leads.

@@ -4,12 +4,13 @@
 //! stream in the cluster (`ownership`).
 
 mod elsewhere;
+mod standing;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use headwater_cluster::command::{Extension, Grant, Stop};
+use headwater_cluster::command::{Extension, Stop};
 use headwater_media::limits::BusLimits;
 use headwater_media::{
     Broadcast, BroadcastState, Epoch, GroupSeq, SessionId, StreamName, WallTime,
@@ -20,11 +21,12 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use self::elsewhere::Taken;
+pub use self::standing::Standing;
 use crate::clock::Clock;
 use crate::ingest::{
-    EndReason, IngestOptions, Publisher, PublisherControl, StreamCore, floor_of_unknown,
+    EndReason, Heritage, IngestOptions, Publisher, PublisherControl, StreamCore, floor_of_unknown,
 };
-use crate::ownership::{Ask, ClaimError, News, Ownership, Pulse, cluster_time};
+use crate::ownership::{Ask, ClaimError, Granted, News, Ownership, Pulse, cluster_time};
 use crate::sessions::SessionHandle;
 use crate::transcode::audio::AudioTarget;
 
@@ -150,15 +152,6 @@ struct Entry {
     waiting_since: Option<WallTime>,
 }
 
-/// What a publisher who asks for a name would find.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
-    /// Nobody publishes it.
-    Free,
-    /// Somebody does, and would be ended.
-    GivesWay,
-}
-
 impl Streams {
     /// None yet. `ownership` is asked before anybody publishes; by `pulls` come the streams that
     /// others publish.
@@ -186,7 +179,7 @@ impl Streams {
         session: &SessionHandle,
     ) -> Result<Publisher, PublishError> {
         let ask = self.ask(name, session.id())?;
-        let grant = self.shared.ownership.claim(ask).await.inspect_err(|error| {
+        let granted = self.shared.ownership.claim(ask).await.inspect_err(|error| {
             let reason = match error {
                 ClaimError::Busy { .. } => "busy",
                 ClaimError::NoQuorum => "no_quorum",
@@ -195,7 +188,7 @@ impl Streams {
             };
             refused(reason);
         })?;
-        self.begin(name, session, grant)
+        self.begin(name, session, granted)
     }
 
     /// What the cluster is to be asked; a look at the node's own limits and policy first.
@@ -205,7 +198,8 @@ impl Streams {
             standing == Standing::GivesWay || self.shared.options.policy == Policy::Replace;
         let floor = floor_of_unknown(self.shared.clock.now());
         let left = self.left(name);
-        Ok(Ask { stream: name.clone(), session, takeover, left, floor })
+        let takeover_after = self.shared.options.takeover_after;
+        Ok(Ask { stream: name.clone(), session, takeover, takeover_after, left, floor })
     }
 
     /// The epoch in which the stream waits here for its publisher.
@@ -220,14 +214,23 @@ impl Streams {
         &self,
         name: &StreamName,
         session: &SessionHandle,
-        grant: Grant,
+        Granted { grant, heritage }: Granted,
     ) -> Result<Publisher, PublishError> {
         let now = self.shared.clock.now();
         let mut table = self.shared.table.lock();
-        if table.draining {
-            return Err(PublishError::Draining);
-        }
         let epoch = grant.epoch;
+        // The node may have filled up, or begun to drain, while the claim was on its way.
+        let (known, count) = (table.live.contains_key(name), table.live.len());
+        if table.draining || (!known && count >= self.shared.options.streams_max) {
+            let draining = table.draining;
+            drop(table);
+            self.give_back(name, grant);
+            if draining {
+                return Err(PublishError::Draining);
+            }
+            refused("limit");
+            return Err(PublishError::TooManyStreams(count));
+        }
         // Another node may have been granted the stream since, and be followed already.
         let followed = self.shared.pulls.get(name).map(|(_, followed)| followed);
         if followed.is_some_and(|followed| followed > epoch)
@@ -237,7 +240,7 @@ impl Streams {
             return Err(PublishError::Busy(name.clone()));
         }
         if !table.live.contains_key(name) {
-            let entry = self.new_entry(&mut table, name, now);
+            let entry = self.new_entry(&mut table, name, heritage, now);
             table.live.insert(name.clone(), entry);
         }
         let Some(entry) = table.live.get_mut(name) else {
@@ -270,40 +273,14 @@ impl Streams {
         Ok(publisher)
     }
 
-    /// Whether [`Self::publish`] would be allowed now, and at whose cost: for protocols that prepare
-    /// a session first.
-    ///
-    /// # Errors
-    /// As [`Self::publish`].
-    pub fn may_publish(&self, name: &StreamName) -> Result<Standing, PublishError> {
-        let now = self.shared.clock.now();
-        let table = self.shared.table.lock();
-        let known = table.live.get(name);
-        if table.draining {
-            Err(PublishError::Draining)
-        } else if known
-            .is_some_and(|entry| entry.publisher.is_some() && !self.gives_way(entry, now))
-        {
-            refused("busy");
-            Err(PublishError::Busy(name.clone()))
-        } else if known.is_none() && table.live.len() >= self.shared.options.streams_max {
-            refused("limit");
-            Err(PublishError::TooManyStreams(table.live.len()))
-        } else if known.is_some_and(|entry| entry.publisher.is_some()) {
-            Ok(Standing::GivesWay)
-        } else {
-            Ok(Standing::Free)
-        }
-    }
-
-    /// Whether the entry's publisher is to make room for another one.
-    fn gives_way(&self, entry: &Entry, now: WallTime) -> bool {
-        self.shared.options.policy == Policy::Replace
-            || entry.core.lock().silent_for(now) >= self.shared.options.takeover_after
-    }
-
     /// A new broadcast, or the one that was taken from the stream's owner until now.
-    fn new_entry(&self, table: &mut Table, name: &StreamName, now: WallTime) -> Entry {
+    fn new_entry(
+        &self,
+        table: &mut Table,
+        name: &StreamName,
+        heritage: Option<Heritage>,
+        now: WallTime,
+    ) -> Entry {
         let ingest = self.shared.options.ingest.clone();
         // What nobody has watched for a while may still come in.
         table.taken.remove(name);
@@ -320,7 +297,12 @@ impl Streams {
                 }
                 StreamCore::adopt(broadcast, ingest, writers)
             }
-            _ => StreamCore::new(Broadcast::new(name.clone(), self.shared.options.bus), ingest),
+            _ => {
+                let broadcast = Broadcast::new(name.clone(), self.shared.options.bus);
+                let mut core = StreamCore::new(broadcast, ingest);
+                core.inherit(heritage);
+                core
+            }
         };
         Entry::new(core, now)
     }

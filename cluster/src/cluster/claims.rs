@@ -92,6 +92,15 @@ impl Inner {
         wish.takeover && record.publisher == Publisher::Live && !silent
     }
 
+    /// Asks a node for how long its publisher of a stream has sent nothing.
+    pub(crate) async fn silence_at(&self, node: NodeId, stream: &StreamName) -> Option<Duration> {
+        let request = Request::Silence { stream: stream.clone() };
+        match self.ask(node, &request, ASK_MAX).await {
+            Response::Silence(millis) => millis.map(Duration::from_millis),
+            _ => None,
+        }
+    }
+
     /// Asks one node, in a task of its own; `fence`: it is the owner of that epoch and must stop.
     fn ask_progress(
         self: &Arc<Self>,

@@ -2,6 +2,8 @@
 //!
 //! Not here: what is made of the answers (`claim`).
 
+use std::time::Duration;
+
 use headwater_media::id::{Epoch, StreamName};
 
 use crate::claim::Progress;
@@ -16,6 +18,12 @@ pub trait Holder: Send + Sync + 'static {
     /// What it says is what the next epoch begins at, so it must be final. If it is not the owner
     /// of that epoch, it answers as `progress` does.
     fn fence(&self, stream: &StreamName, epoch: Epoch) -> Option<Progress>;
+
+    /// For how long the stream's publisher here has sent nothing; `None` if there is none here.
+    fn silence(&self, stream: &StreamName) -> Option<Duration> {
+        let _ = stream;
+        None
+    }
 }
 
 /// Holds nothing: for nodes without streams, and for tests.

@@ -35,6 +35,11 @@ pub(crate) enum Request {
     Suspect(Vec<(NodeId, Incarnation)>),
     /// My certificate is about to end: sign this request (PKCS #10, DER).
     Renew { request: Vec<u8> },
+    /// For how long has your publisher of this stream sent nothing?
+    Silence {
+        #[serde(with = "crate::id::stream_name")]
+        stream: StreamName,
+    },
 }
 
 /// What is answered.
@@ -58,6 +63,8 @@ pub(crate) enum Response {
     Certificate(Vec<u8>),
     /// It cannot be done, and why.
     Failed(String),
+    /// For how long a publisher has sent nothing, in milliseconds; none where there is none.
+    Silence(Option<u64>),
 }
 
 /// The oldest and newest version of the join protocol.

@@ -8,6 +8,7 @@
 //! Not here: what is done for a request (`cluster`), joiners (`join`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -118,6 +119,10 @@ async fn handle(cluster: &Inner, peer: &Subject, request: Request) -> Response {
         Request::Progress { stream } => Response::Progress(cluster.holder().progress(&stream)),
         Request::Fence { stream, epoch } => {
             Response::Progress(cluster.holder().fence(&stream, epoch))
+        }
+        Request::Silence { stream } => {
+            let millis = |silence: Duration| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
+            Response::Silence(cluster.holder().silence(&stream).map(millis))
         }
         Request::Suspect(suspects) => {
             cluster.suspicion_from(peer.node, &suspects);

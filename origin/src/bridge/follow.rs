@@ -5,25 +5,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use headwater_cluster::command::Cut;
+use futures_util::StreamExt as _;
+use futures_util::future::{join_all, select_all};
+use futures_util::stream::FuturesUnordered;
+use headwater_cluster::command::{Cut, NodeState};
 use headwater_cluster::id::NodeId;
 use headwater_cluster::state::{Publisher, StreamRecord};
 use headwater_cluster::view::View;
-use headwater_media::{Epoch, StreamName};
+use headwater_media::{Epoch, GroupSeq, StreamName, TrackName};
 use headwater_relay::intake::CutOutcome;
 
 use super::Bridge;
+use crate::ingest::Heritage;
 
 /// How long the rest of a group is looked for that was in flight when its owner died.
 const FILL_WITHIN: Duration = Duration::from_secs(2);
 /// Between two looks for a hop by which it may come.
-const FILL_RETRY: Duration = Duration::from_millis(50);
+const FILL_RETRY: Duration = Duration::from_millis(10);
 
-/// How long a publisher waits for the rest of the group before its own first one, and how often
-/// it is looked for. A node that has more answers within milliseconds.
+/// How long a publisher waits for the rest of the group before its own first one. A node that has
+/// more answers within milliseconds.
 const TAKE_OVER_WITHIN: Duration = Duration::from_millis(300);
-const TAKE_OVER_RETRY: Duration = Duration::from_millis(10);
 /// How often the node looks whether it was stopped.
 const PULSE_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -92,7 +94,7 @@ impl Bridge {
             let Some(record) = view.stream(&name) else { continue };
             let known = self.pulls.get(&name).map(|(_, epoch)| epoch);
             if known.is_some_and(|epoch| epoch < record.epoch()) {
-                self.go_over(&name, record);
+                self.go_over(&name, record, view);
             }
         }
         // Viewers may wait for a stream that is new.
@@ -101,14 +103,14 @@ impl Bridge {
 
     /// The stream has a new owner: the group that was in flight ends where the claim says, and
     /// what the old owner still sends is dropped.
-    fn go_over(&self, name: &StreamName, record: &StreamRecord) {
-        let owner = record.claimant.node;
+    fn go_over(&self, name: &StreamName, record: &StreamRecord, view: &View) {
         for cut in cuts_of(record) {
             if let CutOutcome::Missing(from) = self.cut(name, cut) {
                 tracing::info!(stream = %name, track = %cut.track, group = cut.group.0, from,
                     frames = cut.frames, "the rest of a group is fetched");
                 if let Some(bridge) = self.me.upgrade() {
-                    tokio::spawn(bridge.fill(name.clone(), cut.clone(), owner));
+                    let nodes = view.nodes().map(|node| node.info.id).collect();
+                    tokio::spawn(bridge.fill(name.clone(), cut.clone(), nodes));
                 }
             }
         }
@@ -119,19 +121,24 @@ impl Bridge {
         self.pulls.cut(name, &cut.track, cut.group, cut.frames)
     }
 
-    /// This node has been granted a stream that it took from elsewhere until now: brings the group in
-    /// flight to its agreed end, from whoever has more of it, before the publisher goes on.
-    pub async fn take_over(&self, name: &StreamName, epoch: Epoch) {
-        if self.pulls.get(name).is_none() {
-            return;
+    /// This node has been granted a stream. If it took it from elsewhere until now, brings the group in
+    /// flight to its agreed end, from whoever has more of it, before the publisher goes on; if it has
+    /// nothing of it, asks the others how it went on until now.
+    pub(crate) async fn take_over(&self, name: &StreamName, epoch: Epoch) -> Option<Heritage> {
+        let follows = self.pulls.get(name).is_some();
+        if !follows && self.streams.get(name).is_some() {
+            return None;
         }
         let mut views = self.cluster.view();
         let known = views.wait_for(|view| view.epoch_of(name) >= epoch);
         let view = match tokio::time::timeout(FILL_WITHIN, known).await {
             Ok(Ok(view)) => View::clone(&view),
-            Ok(Err(_)) | Err(_) => return,
+            Ok(Err(_)) | Err(_) => return None,
         };
-        let Some(record) = view.stream(name) else { return };
+        let record = view.stream(name)?;
+        if !follows {
+            return self.heritage(name, record, &view).await;
+        }
         let missing = cuts_of(record)
             .iter()
             .filter(|cut| matches!(self.cut(name, cut), CutOutcome::Missing(_)));
@@ -141,35 +148,90 @@ impl Bridge {
             metrics::counter!("headwater_cluster_groups_unfilled_total").increment(1);
             tracing::warn!(stream = %name, "the rest of the group in flight is nowhere to be had");
         }
+        None
     }
 
-    async fn fill_from_any(&self, name: &StreamName, cut: &Cut, nodes: &[NodeId]) {
+    /// What another node has of the last group before the stream was granted to this one.
+    async fn heritage(
+        &self,
+        name: &StreamName,
+        record: &StreamRecord,
+        view: &View,
+    ) -> Option<Heritage> {
+        if record.starts.len() < 2 {
+            return None;
+        }
+        let last = GroupSeq(record.grant.first_group.0.checked_sub(1)?);
+        let cut = cuts_of(record).iter().map(|cut| (cut.track.clone(), cut.group));
+        let mut wanted: Vec<_> = cut.collect();
+        if wanted.is_empty() {
+            // Its publisher had left: all that was published is whole.
+            wanted = vec![(TrackName::video(), last), (TrackName::audio(), last)];
+        }
+        // The video's first frame tells best.
+        wanted.sort_by_key(|(track, _)| *track != TrackName::video());
         let me = self.cluster.node();
-        loop {
-            for node in nodes.iter().filter(|node| **node != me) {
-                if let Some(hop) = self.hop_to(*node)
-                    && self.pulls.fill(&hop, name, &cut.track, cut.group).await.is_ok()
-                    && !matches!(self.cut(name, cut), CutOutcome::Missing(_))
-                {
-                    return;
+        let others =
+            view.nodes().filter(|node| node.info.id != me && node.state() != NodeState::Down);
+        let mut asked: FuturesUnordered<_> =
+            others.map(|node| self.heritage_at(node.info.id, name, &wanted)).collect();
+        let first = async {
+            while let Some(answer) = asked.next().await {
+                if answer.is_some() {
+                    return answer;
                 }
             }
-            tokio::time::sleep(TAKE_OVER_RETRY).await;
+            None
+        };
+        tokio::time::timeout(TAKE_OVER_WITHIN, first).await.ok().flatten()
+    }
+
+    async fn heritage_at(
+        &self,
+        node: NodeId,
+        name: &StreamName,
+        wanted: &[(TrackName, GroupSeq)],
+    ) -> Option<Heritage> {
+        let hop = loop {
+            match self.hop_to(node) {
+                Some(hop) => break hop,
+                None => tokio::time::sleep(FILL_RETRY).await,
+            }
+        };
+        for (track, group) in wanted {
+            if let Ok(fetched) = hop.fetch(name.clone(), track.clone(), *group, 0).await {
+                return Some(Heritage::of(&fetched.header, fetched.frames.first()));
+            }
+        }
+        None
+    }
+
+    /// Fetches the rest of a group from whichever node gives it first. A node that has died may
+    /// leave its question open for long, so all are asked at once.
+    async fn fill_from_any(&self, name: &StreamName, cut: &Cut, nodes: &[NodeId]) {
+        let me = self.cluster.node();
+        let others = nodes.iter().filter(|node| **node != me);
+        let asked: Vec<_> = others.map(|node| Box::pin(self.fill_from(name, cut, *node))).collect();
+        if !asked.is_empty() {
+            select_all(asked).await;
         }
     }
 
-    /// Fetches the rest of a group from the new owner, which has it whole.
-    async fn fill(self: Arc<Self>, name: StreamName, cut: Cut, owner: NodeId) {
-        let filling = async {
-            loop {
-                if let Some(hop) = self.hop_to(owner)
-                    && self.pulls.fill(&hop, &name, &cut.track, cut.group).await.is_ok()
-                {
-                    return;
-                }
-                tokio::time::sleep(FILL_RETRY).await;
+    /// Until the group is complete here, or cannot become so any more.
+    async fn fill_from(&self, name: &StreamName, cut: &Cut, node: NodeId) {
+        while matches!(self.cut(name, cut), CutOutcome::Missing(_)) {
+            if let Some(hop) = self.hop_to(node)
+                && self.pulls.fill(&hop, name, &cut.track, cut.group).await.is_ok()
+            {
+                continue;
             }
-        };
+            tokio::time::sleep(FILL_RETRY).await;
+        }
+    }
+
+    /// Fetches the rest of a group: the new owner has it if it followed the stream, others may.
+    async fn fill(self: Arc<Self>, name: StreamName, cut: Cut, nodes: Vec<NodeId>) {
+        let filling = self.fill_from_any(&name, &cut, &nodes);
         if tokio::time::timeout(FILL_WITHIN, filling).await.is_err() {
             tracing::warn!(stream = %name, track = %cut.track, group = cut.group.0,
                 "the rest of a group is nowhere to be had");

@@ -17,10 +17,9 @@ use std::time::Duration;
 
 use headwater_cluster::command::{Cut, Grant};
 use headwater_media::broadcast::AddTrackError;
-use headwater_media::frame::Group;
 use headwater_media::{
-    Broadcast, BroadcastState, ClockRate, Codec, Epoch, GroupSeq, MediaKind, MediaTime, SessionId,
-    TrackName, TrackWriter, WallTime,
+    Broadcast, BroadcastState, ClockRate, Codec, Epoch, Frame, GroupHeader, GroupSeq, MediaKind,
+    MediaTime, SessionId, TrackName, TrackWriter, WallTime,
 };
 
 use self::group::TargetDuration;
@@ -126,15 +125,21 @@ impl StreamCore {
             let newest = writer.track().newest();
             if let Some(group) = &newest {
                 let header = group.header();
-                core.target.keep(header.target_duration_s);
                 core.numbers.epoch = core.numbers.epoch.max(header.epoch);
                 core.numbers.next_group = core.numbers.next_group.max(header.seq.next());
                 core.numbers.discontinuity = core.numbers.discontinuity.max(header.discontinuity);
-                core.zero = core.zero.or_else(|| zero_of(group));
+                core.inherit(Some(Heritage::of(header, group.frame(0))));
             }
             core.slots.push(Slot::adopt(writer, newest.as_deref()));
         }
         core
+    }
+
+    /// Goes on with what another node knows, where this one has nothing of the stream.
+    pub(crate) fn inherit(&mut self, heritage: Option<Heritage>) {
+        let Some(Heritage { zero, target_duration_s }) = heritage else { return };
+        self.zero = self.zero.or(zero);
+        self.target.keep(target_duration_s);
     }
 
     pub(crate) fn broadcast(&self) -> &Broadcast {
@@ -485,14 +490,26 @@ impl StreamCore {
     }
 }
 
-/// Wall-clock time of the timeline's zero, by what a group's owner said of its first frame.
-fn zero_of(group: &Group) -> Option<WallTime> {
-    let header = group.header();
-    let shown = match header.config.codec.kind() {
-        MediaKind::Video => group.frame(0)?.pts,
-        MediaKind::Audio => header.start,
-    };
-    Some(header.wall.plus_micros(-shown.micros()))
+/// What the next owner of a stream must know of it to go on as the one before: playlists on other
+/// nodes list the segments of both, under one target duration that never changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Heritage {
+    /// Wall-clock time of the broadcast timeline's zero.
+    zero: Option<WallTime>,
+    /// `EXT-X-TARGETDURATION`, once it was settled.
+    target_duration_s: Option<u32>,
+}
+
+impl Heritage {
+    /// By what a group's owner said of it and of its first frame.
+    pub(crate) fn of(header: &GroupHeader, first: Option<&Frame>) -> Self {
+        let shown = match header.config.codec.kind() {
+            MediaKind::Video => first.map(|frame| frame.pts),
+            MediaKind::Audio => Some(header.start),
+        };
+        let zero = shown.map(|shown| header.wall.plus_micros(-shown.micros()));
+        Self { zero, target_duration_s: header.target_duration_s }
+    }
 }
 
 /// What an operator should know about a codec that some output cannot carry.

@@ -17,5 +17,5 @@ pub mod whip;
 pub use policy::{EndReason, IngestOptions, PushError, RawFrame, TrackId};
 pub use publisher::Publisher;
 
-pub(crate) use core::{StreamCore, floor_of_unknown};
+pub(crate) use core::{Heritage, StreamCore, floor_of_unknown};
 pub(crate) use publisher::PublisherControl;

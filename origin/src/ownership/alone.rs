@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use headwater_cluster::command::{Claim, Command, Grant, NodeInfo, Role};
+use headwater_cluster::command::{Claim, Command, NodeInfo, Role};
 use headwater_cluster::id::{Incarnation, NodeId, NodeName, Region, WallTime};
 use headwater_cluster::state::State;
 use headwater_cluster::view::View;
@@ -14,7 +14,7 @@ use headwater_media::{DiscontinuitySeq, Epoch, StreamName};
 use headwater_relay::pulls::{PullOptions, Pulls};
 use parking_lot::Mutex;
 
-use super::{Ask, ClaimError, News, Ownership, granted};
+use super::{Ask, ClaimError, Granted, News, Ownership, granted};
 
 const NODE: NodeId = NodeId(1);
 const START: Incarnation = Incarnation(1);
@@ -66,7 +66,7 @@ impl Alone {
 
 #[async_trait]
 impl Ownership for Alone {
-    async fn claim(&self, ask: Ask) -> Result<Grant, ClaimError> {
+    async fn claim(&self, ask: Ask) -> Result<Granted, ClaimError> {
         let view = self.view();
         let expects = view.epoch_of(&ask.stream);
         let known = view.stream(&ask.stream).is_some();
@@ -84,10 +84,15 @@ impl Ownership for Alone {
             cut: Vec::new(),
             now: WallTime(0),
         };
-        granted(self.apply(&Command::Claim(claim)), &ask, |node| node.to_string())
+        let answer = self.apply(&Command::Claim(claim));
+        granted(answer, &ask, |node| node.to_string()).map(Granted::from)
     }
 
     fn is_elsewhere(&self, _: &StreamName) -> bool {
+        false
+    }
+
+    fn is_published_elsewhere(&self, _: &StreamName) -> bool {
         false
     }
 

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use headwater_cluster::claim::Wish;
 use headwater_cluster::cluster::{self, Cluster};
-use headwater_cluster::command::{Answer, Command, Extension, Grant, StaleStream};
-use headwater_cluster::id::WallTime as ClusterTime;
-use headwater_cluster::state::Publisher;
+use headwater_cluster::command::{Answer, Command, Extension, Refusal, StaleStream};
+use headwater_cluster::id::{NodeId, WallTime as ClusterTime};
+use headwater_cluster::state::{Owner, Publisher};
 use headwater_media::{Epoch, GroupSeq, StreamName, WallTime};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Ask, ClaimError, News, Ownership, granted};
+use super::{Ask, ClaimError, Granted, News, Ownership, granted};
 use crate::bridge::Bridge;
 use crate::streams::Streams;
 
@@ -89,6 +89,14 @@ impl Clustered {
         let _ = tokio::time::timeout(LEAVING_WITHIN, known).await;
     }
 
+    /// Whether the publisher that has the stream at another node has fallen silent.
+    async fn is_silent(&self, owner: NodeId, ask: &Ask) -> bool {
+        let elsewhere = owner != self.cluster.node();
+        let silence =
+            if elsewhere { self.cluster.silence_at(owner, &ask.stream).await } else { None };
+        silence.is_some_and(|silence| silence >= ask.takeover_after)
+    }
+
     /// Tells the news of `queue` until the node is gone. What a stream's numbers were extended to
     /// is given back to `streams`, and so is that a stream was lost.
     pub async fn run(cluster: Cluster, streams: Streams, mut queue: NewsQueue) {
@@ -155,14 +163,14 @@ fn extended(streams: &Streams, wanted: &[Extension], answer: Answer) {
 
 #[async_trait]
 impl Ownership for Clustered {
-    async fn claim(&self, ask: Ask) -> Result<Grant, ClaimError> {
+    async fn claim(&self, ask: Ask) -> Result<Granted, ClaimError> {
         if let Some(left) = ask.left.filter(|_| !ask.takeover) {
             self.told_of_leaving(&ask.stream, left).await;
         }
         let view = self.cluster.view().borrow().clone();
         let known = view.stream(&ask.stream).is_some();
         drop(view);
-        let wish = Wish {
+        let mut wish = Wish {
             stream: ask.stream.clone(),
             node: self.cluster.node(),
             incarnation: self.cluster.incarnation(),
@@ -170,10 +178,18 @@ impl Ownership for Clustered {
             takeover: ask.takeover,
             first_group: if known { GroupSeq(0) } else { ask.floor },
         };
-        let answer = match self.cluster.claim(wish).await {
+        let mut claimed = self.cluster.claim(wish.clone()).await;
+        if let Err(cluster::ClaimError::Refused(Refusal::Busy { owner })) = claimed
+            && self.is_silent(owner, &ask).await
+        {
+            wish.takeover = true;
+            claimed = self.cluster.claim(wish).await;
+        }
+        let mut heritage = None;
+        let answer = match claimed {
             Ok(grant) => {
                 if let Some(bridge) = self.bridge.get().and_then(Weak::upgrade) {
-                    bridge.take_over(&ask.stream, grant.epoch).await;
+                    heritage = bridge.take_over(&ask.stream, grant.epoch).await;
                 }
                 Answer::Granted(grant)
             }
@@ -183,10 +199,11 @@ impl Ownership for Clustered {
             }
             Err(_) => return Err(ClaimError::NoQuorum),
         };
-        granted(answer, &ask, |node| {
+        let grant = granted(answer, &ask, |node| {
             let view = self.cluster.view().borrow().clone();
             view.node(node).map_or_else(|| node.to_string(), |known| known.info.name.to_string())
-        })
+        })?;
+        Ok(Granted { grant, heritage })
     }
 
     fn is_elsewhere(&self, stream: &StreamName) -> bool {
@@ -194,6 +211,16 @@ impl Ownership for Clustered {
         let view = view.borrow();
         let owner = view.stream(stream).and_then(|record| record.owner());
         owner.is_some_and(|owner| owner.node != self.cluster.node())
+    }
+
+    fn is_published_elsewhere(&self, stream: &StreamName) -> bool {
+        let view = self.cluster.view();
+        let view = view.borrow();
+        view.stream(stream).is_some_and(|record| {
+            let Owner { node, incarnation } = record.claimant;
+            let live = record.publisher == Publisher::Live;
+            live && node != self.cluster.node() && view.is_alive(node, incarnation)
+        })
     }
 
     fn is_over(&self, stream: &StreamName, epoch: Epoch) -> bool {

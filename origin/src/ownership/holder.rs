@@ -3,6 +3,7 @@
 //! Not here: what is made of the answers (`headwater-cluster`), the streams (`streams`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_cluster::claim::Progress;
 use headwater_cluster::control::holder::Holder;
@@ -42,5 +43,9 @@ impl Holder for StreamsHolder {
 
     fn fence(&self, stream: &StreamName, epoch: Epoch) -> Option<Progress> {
         self.get()?.fence(stream, epoch)
+    }
+
+    fn silence(&self, stream: &StreamName) -> Option<Duration> {
+        self.get()?.silence(stream)
     }
 }

@@ -7,6 +7,8 @@ mod clustered;
 mod holder;
 mod pulse;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use headwater_cluster::command::{Answer, Extension, Grant, Refusal, Stop};
 use headwater_cluster::id::NodeId;
@@ -17,6 +19,7 @@ pub(crate) use self::clustered::cluster_time;
 pub use self::clustered::{Clustered, NewsQueue};
 pub use self::holder::StreamsHolder;
 pub use self::pulse::Pulse;
+use crate::ingest::Heritage;
 
 /// A publisher's session wants a stream.
 #[derive(Clone, Debug)]
@@ -27,11 +30,28 @@ pub struct Ask {
     pub session: SessionId,
     /// Whether it may take the stream from a live publisher, wherever that is.
     pub takeover: bool,
+    /// A publisher that has sent nothing for so long gives way in any case.
+    pub takeover_after: Duration,
     /// The epoch in which this node has it still, without a publisher: the cluster may not know yet
     /// that the last one has left.
     pub left: Option<Epoch>,
     /// Where the numbers begin if the cluster does not know the name.
     pub floor: GroupSeq,
+}
+
+/// A stream was given.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted {
+    /// Under which numbers.
+    pub grant: Grant,
+    /// What another node knows of how it went on until now, where this one does not.
+    pub(crate) heritage: Option<Heritage>,
+}
+
+impl From<Grant> for Granted {
+    fn from(grant: Grant) -> Self {
+        Self { grant, heritage: None }
+    }
 }
 
 /// Why a stream was not given.
@@ -74,10 +94,13 @@ pub trait Ownership: Send + Sync {
     ///
     /// # Errors
     /// It is another's, or cannot be given now.
-    async fn claim(&self, ask: Ask) -> Result<Grant, ClaimError>;
+    async fn claim(&self, ask: Ask) -> Result<Granted, ClaimError>;
 
     /// Whether another node holds the stream, as far as this one knows.
     fn is_elsewhere(&self, stream: &StreamName) -> bool;
+
+    /// Whether the stream has a publisher at another node that lives, as far as this one knows.
+    fn is_published_elsewhere(&self, stream: &StreamName) -> bool;
 
     /// Whether the stream is at a later epoch than that, as far as this node knows.
     fn is_over(&self, stream: &StreamName, epoch: Epoch) -> bool;

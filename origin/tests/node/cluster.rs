@@ -5,8 +5,12 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use headwater::config::{Input, RawConfig, Value};
-use headwater::sessions::{Role, SessionInfo};
+use headwater::ingest::{EndReason, Publisher, RawFrame};
+use headwater::sessions::{Role, SessionHandle, SessionInfo};
+use headwater_media::codec::opus::OpusConfig;
+use headwater_media::{ClockRate, Codec, MediaKind, MediaTime, StreamName, TrackName};
 use serde_json::Value as Json;
 
 use crate::cli::{headwater, run, told};
@@ -26,11 +30,21 @@ async fn token(node: &Running) -> String {
 
 /// A node that joins the cluster of `first`.
 async fn join(first: &Running, folder: &str, name: &str) -> Running {
+    join_with(first, folder, name, |_| {}).await
+}
+
+async fn join_with(
+    first: &Running,
+    folder: &str,
+    name: &str,
+    change: impl FnOnce(&mut RawConfig),
+) -> Running {
     let (token, to) = (token(first).await, first.app.cluster.local_address().unwrap());
     Running::start(folder, |raw| {
         raw.cluster.name = read(name);
         raw.cluster.join = read(&to.to_string());
         raw.cluster.join_token = read(&token);
+        change(raw);
     })
     .await
 }
@@ -344,18 +358,85 @@ fn who_joins_without_a_token_is_told_how_to_get_one() {
     assert!(err.contains("headwater cluster join-token"), "{err}");
 }
 
+fn publishing(node: &Running, stream: &StreamName) -> SessionHandle {
+    let (role, protocol, stream) = (Role::Publisher, "rtmp", stream.clone());
+    node.app.sessions.open(SessionInfo { role, protocol, stream, peer: node.http }).unwrap()
+}
+
+/// A second of sound.
+fn sound(node: &Running, publisher: &mut Publisher) {
+    let track = publisher.add_track(MediaKind::Audio).unwrap();
+    let opus = OpusConfig { channels: 2, pre_skip: 0, input_sample_rate: 48_000 };
+    publisher.configure(track, Codec::Opus(opus)).unwrap();
+    for n in 0..50 {
+        let at = MediaTime::new(n * 20_000, ClockRate::MICROS);
+        let payload = Bytes::from_static(&[0xfc, 0, 0, 0]);
+        let frame = RawFrame { pts: at, dts: at, keyframe: true, capture: None, payload };
+        publisher.push(track, frame, node.app.clock.now()).unwrap();
+    }
+}
+
+fn target_duration(node: &Running, stream: &StreamName) -> Option<u32> {
+    let track = node.app.streams.get(stream)?.track(&TrackName::audio())?;
+    track.newest()?.header().target_duration_s
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_owner_goes_on_as_the_last_one_did_though_it_did_not_follow_the_stream() {
+    let first = Running::start("heir-a", |raw| raw.cluster.name = read("a")).await;
+    let second = join_with(&first, "heir-b", "b", |raw| {
+        raw.ingest.keyframe_interval = read("5s");
+    })
+    .await;
+    until_all_vote(&first, &["a", "b"]).await;
+    let stream = StreamName::parse("cam").unwrap();
+    let handle = publishing(&first, &stream);
+    let mut publisher = first.app.streams.publish(&stream, &handle).await.unwrap();
+    sound(&first, &mut publisher);
+    assert_eq!(target_duration(&first, &stream), Some(2));
+    drop(publisher);
+
+    let handle = publishing(&second, &stream);
+    let mut publisher = second.app.streams.publish(&stream, &handle).await.unwrap();
+    sound(&second, &mut publisher);
+    assert_eq!(target_duration(&second, &stream), Some(2), "not what it would take itself");
+    drop(publisher);
+    second.stop().await.unwrap();
+    first.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_fell_silent_gives_way_to_one_at_another_node() {
+    let first = Running::start("silent-a", |raw| raw.cluster.name = read("a")).await;
+    let second = join(&first, "silent-b", "b").await;
+    until_all_vote(&first, &["a", "b"]).await;
+    let stream = StreamName::parse("cam").unwrap();
+    let handle = publishing(&first, &stream);
+    let mut silent = first.app.streams.publish(&stream, &handle).await.unwrap();
+    sound(&first, &mut silent);
+    let begun = Instant::now();
+    loop {
+        let handle = publishing(&second, &stream);
+        match second.app.streams.publish(&stream, &handle).await {
+            Ok(_) => break,
+            Err(error) => assert!(error.is_busy(), "{error}"),
+        }
+        assert!(begun.elapsed() < PATIENCE, "it never gives way");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(1_900), "after {:?}", begun.elapsed());
+    silent.ended().cancelled().await;
+    assert_eq!(silent.reason(), Some(EndReason::Replaced));
+    second.stop().await.unwrap();
+    first.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publisher_that_comes_back_at_once_finds_its_stream_free() {
     let node = Running::start("at-once", |_| {}).await;
-    let stream = headwater_media::StreamName::parse("cam").unwrap();
+    let stream = StreamName::parse("cam").unwrap();
     for time in 0..20 {
-        let info = SessionInfo {
-            role: Role::Publisher,
-            protocol: "rtmp",
-            stream: stream.clone(),
-            peer: node.http,
-        };
-        let handle = node.app.sessions.open(info).unwrap();
+        let handle = publishing(&node, &stream);
         let publisher = node.app.streams.publish(&stream, &handle).await;
         drop(publisher.unwrap_or_else(|error| panic!("time {time}: {error}")));
     }

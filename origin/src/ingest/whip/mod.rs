@@ -33,11 +33,17 @@ pub struct WhipSink {
     came: Arc<Notify>,
 }
 
+/// Frames kept while a claim is on its way, which the cluster answers within 100 ms or so: four
+/// seconds of video at 30 frames a second with its sound.
+const HELD_FRAMES_MAX: usize = 384;
+/// Their bytes: two seconds of the greatest bit rate that publishers have by default.
+const HELD_BYTES_MAX: usize = 16 << 20;
+
 /// Where the session is.
 enum State {
     /// No stream has been taken: the offer is being answered, or the stream is another's until
-    /// media comes.
-    Answering,
+    /// media comes. What comes meanwhile begins with a keyframe and is kept.
+    Answering(Held),
     Live(Box<Live>),
     Closed,
 }
@@ -48,6 +54,30 @@ struct Live {
     tracks: Vec<Track>,
     /// A keyframe came without its beginning: another is wanted, which the RTP side does not know.
     torn: bool,
+}
+
+/// Frames that came before their stream was taken.
+#[derive(Default)]
+struct Held {
+    frames: Vec<IncomingFrame>,
+    bytes: usize,
+    /// There were too many: those that follow wait for a keyframe in vain, and are dropped too.
+    full: bool,
+}
+
+impl Held {
+    fn keep(&mut self, frame: IncomingFrame) {
+        let bytes = self.bytes.saturating_add(frame.data.len());
+        self.full |= self.frames.len() >= HELD_FRAMES_MAX || bytes > HELD_BYTES_MAX;
+        if self.full {
+            let dropped = 1 + std::mem::take(&mut self.frames).len() as u64;
+            metrics::counter!("headwater_ingest_dropped_total", "reason" => "before_claim")
+                .increment(dropped);
+        } else {
+            self.bytes = bytes;
+            self.frames.push(frame);
+        }
+    }
 }
 
 /// One encoded stream of the session.
@@ -65,10 +95,12 @@ impl WhipSink {
     /// A sink for a session whose offer is about to be answered.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, state: Arc::new(Mutex::new(State::Answering)), came: Arc::default() }
+        let state = Arc::new(Mutex::new(State::Answering(Held::default())));
+        Self { clock, state, came: Arc::default() }
     }
 
     /// The session has taken its stream; `answer` is the SDP answer, which says what will come.
+    /// What has come while the stream was asked for goes first.
     pub fn begin(&self, mut publisher: Publisher, session: SessionHandle, answer: &str) {
         publisher.set_keyframes_on_request();
         let mut tracks = Vec::new();
@@ -79,8 +111,12 @@ impl WhipSink {
             }
         }
         let mut state = self.state.lock();
-        if matches!(*state, State::Answering) {
-            *state = State::Live(Box::new(Live { publisher, session, tracks, torn: false }));
+        if let State::Answering(held) = &mut *state {
+            let held = std::mem::take(held);
+            let mut live = Box::new(Live { publisher, session, tracks, torn: false });
+            let taken = held.frames.into_iter().try_for_each(|frame| live.frame(self.clock, frame));
+            // The session ends with the next frame.
+            *state = taken.map_or(State::Closed, |()| State::Live(live));
         }
     }
 
@@ -93,7 +129,7 @@ impl WhipSink {
     fn close(&self) -> Option<Box<Live>> {
         match std::mem::replace(&mut *self.state.lock(), State::Closed) {
             State::Live(live) => Some(live),
-            State::Answering | State::Closed => None,
+            State::Answering(_) | State::Closed => None,
         }
     }
 }
@@ -103,7 +139,8 @@ impl PublisherSink for WhipSink {
         let mut state = self.state.lock();
         match &mut *state {
             State::Live(live) => live.frame(self.clock, frame),
-            State::Answering => {
+            State::Answering(held) => {
+                held.keep(frame);
                 self.came.notify_one();
                 Ok(())
             }
@@ -117,7 +154,7 @@ impl PublisherSink for WhipSink {
                 let torn = std::mem::take(&mut live.torn);
                 live.publisher.wants_keyframe(self.clock.at(now)) || torn
             }
-            State::Answering | State::Closed => false,
+            State::Answering(_) | State::Closed => false,
         }
     }
 

@@ -4,35 +4,43 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use headwater_cluster::command::Grant;
+use headwater_cluster::state::Publisher as PublisherState;
 use headwater_media::codec::opus::OpusConfig;
 use headwater_media::{
     ClockRate, Codec, ConfigVersion, DiscontinuitySeq, GroupHeader, MediaKind, MediaTime, PartPlan,
     TrackConfig, TrackName,
 };
 use headwater_relay::pulls::PullOptions;
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::clock::Clock;
 use crate::ownership::alone::Alone;
-use crate::ownership::{Ask, ClaimError, Ownership};
+use crate::ownership::{Ask, ClaimError, Granted, Ownership};
 use crate::sessions::{Role, SessionHandle, SessionInfo, Sessions};
-use crate::streams::{PublishError, StreamsOptions};
+use crate::streams::{Policy, PublishError, Standing, StreamsOptions};
 
 /// A directory that says of every stream what the test wants.
 struct Said {
     grants: Arc<Alone>,
     elsewhere: AtomicBool,
     over: AtomicBool,
+    /// Claims are answered while it has permits.
+    answers: Semaphore,
 }
 
 #[async_trait]
 impl Ownership for Said {
-    async fn claim(&self, ask: Ask) -> Result<Grant, ClaimError> {
+    async fn claim(&self, ask: Ask) -> Result<Granted, ClaimError> {
+        self.answers.acquire().await.unwrap().forget();
         self.grants.claim(ask).await
     }
 
     fn is_elsewhere(&self, _: &StreamName) -> bool {
+        self.elsewhere.load(Ordering::Relaxed)
+    }
+
+    fn is_published_elsewhere(&self, _: &StreamName) -> bool {
         self.elsewhere.load(Ordering::Relaxed)
     }
 
@@ -77,11 +85,16 @@ struct Bed {
 
 impl Bed {
     fn new(pulls: PullOptions) -> Self {
+        Self::with(pulls, StreamsOptions::default())
+    }
+
+    fn with(pulls: PullOptions, options: StreamsOptions) -> Self {
         let (clock, pulls) = (Clock::start(), Pulls::new(pulls));
         let (elsewhere, over) = (AtomicBool::new(false), AtomicBool::new(false));
-        let said = Arc::new(Said { grants: Alone::new(), elsewhere, over });
+        let answers = Semaphore::new(100);
+        let said = Arc::new(Said { grants: Alone::new(), elsewhere, over, answers });
         let owning: Arc<dyn Ownership> = Arc::clone(&said) as _;
-        let streams = Streams::new(clock, StreamsOptions::default(), owning, pulls.clone());
+        let streams = Streams::new(clock, options, owning, pulls.clone());
         let name = StreamName::parse("cam").unwrap();
         Self { streams, pulls, said, sessions: Sessions::new(clock, 10), name }
     }
@@ -192,4 +205,37 @@ async fn sound_that_is_made_here_has_no_agreed_end() {
     let stopped = bed.streams.fence(&bed.name, Epoch(1)).unwrap();
     let names: Vec<_> = stopped.tracks.iter().map(|one| one.track.as_str()).collect();
     assert_eq!((stopped.fenced, names), (true, vec!["audio"]));
+}
+
+#[tokio::test]
+async fn claims_that_are_answered_at_once_do_not_overfill_the_node() {
+    let options = StreamsOptions { streams_max: 1, ..StreamsOptions::default() };
+    let bed = Bed::with(PullOptions::default(), options);
+    bed.said.answers.forget_permits(100);
+    let names = ["a", "b"].map(|name| StreamName::parse(name).unwrap());
+    let publishing = names.clone().map(|name| {
+        let (streams, session) = (bed.streams.clone(), bed.session());
+        tokio::spawn(async move { streams.publish(&name, &session).await })
+    });
+    tokio::task::yield_now().await;
+    bed.said.answers.add_permits(2);
+    let [a, b] = publishing;
+    let (a, b) = (a.await.unwrap(), b.await.unwrap());
+    assert!(a.is_ok());
+    assert_eq!(b.unwrap_err(), PublishError::TooManyStreams(1));
+    let view = bed.said.grants.view();
+    assert_eq!(view.stream(&names[1]).unwrap().publisher, PublisherState::Waiting, "given back");
+}
+
+#[tokio::test]
+async fn a_publisher_elsewhere_gives_way_where_the_policy_says_so() {
+    for (policy, standing) in
+        [(Policy::Reject, Standing::Free), (Policy::Replace, Standing::GivesWay)]
+    {
+        let options = StreamsOptions { policy, ..StreamsOptions::default() };
+        let bed = Bed::with(PullOptions::default(), options);
+        assert_eq!(bed.streams.may_publish(&bed.name), Ok(Standing::Free), "nobody publishes it");
+        bed.said.elsewhere.store(true, Ordering::Relaxed);
+        assert_eq!(bed.streams.may_publish(&bed.name), Ok(standing));
+    }
 }
