@@ -5,6 +5,7 @@
 
 mod check;
 mod cluster;
+mod glob;
 mod ice;
 mod read;
 mod schema;
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 pub use cluster::{BaseUrl, HostPort};
+pub use glob::StreamGlob;
 pub use ice::IceServer;
 pub use read::{ConfigError, ConfigErrors, FlagValue, Origin, Reading};
 pub use schema::{

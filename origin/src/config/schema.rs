@@ -12,6 +12,7 @@ use headwater_cluster::identity::JoinToken;
 use headwater_media::StreamName;
 
 use super::cluster::{BaseUrl, HostPort};
+use super::glob::StreamGlob;
 use super::ice::IceServer;
 use super::value::{
     BitRate, ByteSize, HlsAudio, Input, LogFilter, LogFormat, NodeRole, Passphrase,
@@ -237,7 +238,8 @@ section! {
         http: Vec<BaseUrl> = Vec::new();
         /// What people call the node. Empty: the machine's host name.
         name: Option<NodeName> = None;
-        /// Where the node stands, for people to read.
+        /// Where the node stands. Nodes of a region share a near network: a stream comes into a
+        /// region by few of its nodes, and goes on to the others within.
         region: Region = default_region();
         /// What the node does: "origin" votes and takes publishers.
         role: NodeRole = NodeRole::Origin;
@@ -278,6 +280,18 @@ section! {
         /// How long a stream is still fetched after its last viewer has left. Longer starts the
         /// next viewer at once and costs the stream's bit rate between the nodes meanwhile.
         linger: Duration = secs(30), in (ms(0), secs(3_600));
+        /// Nodes of each region that take a stream from its owner's region; the region's others
+        /// take it from them. Two, so that one may fail; more spread the load of a region and cost
+        /// the bit rate between regions once more each. The same on all nodes.
+        gateways: u32 = 2, in (1, 16);
+        /// Most nodes that take one stream from one node. Further ones hang one level deeper. More
+        /// makes trees flatter, and costs the parent the stream's bit rate for each. The same on
+        /// all nodes.
+        max_children: u32 = 32, in (2, 1_000);
+        /// Patterns of streams that are fetched as soon as they are live, before anybody watches
+        /// them here, such as "auction/*" (`*` stays between slashes, `**` goes across them). Their
+        /// first viewers start at once; they cost their bit rate all the time.
+        hot: Vec<StreamGlob> = Vec::new();
     }
 }
 

@@ -15,6 +15,17 @@ impl Plan {
         self.parents_at(root, at)
     }
 
+    /// Works out the whole tree now, rather than region by region as it is asked for.
+    #[must_use]
+    pub fn work_out(self) -> Self {
+        if let Some(root) = self.root {
+            (0..self.inner.regions.len()).for_each(|region| {
+                self.seating(root, region);
+            });
+        }
+        self
+    }
+
     /// All nodes that have parents, region by region.
     pub fn edges(&self) -> impl Iterator<Item = (u64, Parents)> {
         let regions = self.inner.regions.iter().enumerate();
