@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use headwater_media::id::{DiscontinuitySeq, Epoch, GroupSeq, SessionId, StreamName, TrackName};
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Answer, Claim, Cut, Grant, NodeState, Refusal};
+use crate::command::{Answer, Claim, Cut, Grant, NodeState, Refusal, Role};
 use crate::id::{Incarnation, NodeId, WallTime};
 use crate::state::{CUT_TRACKS_MAX, Publisher};
 use crate::view::View;
@@ -247,8 +247,10 @@ fn begin(wish: &Wish, view: &View, now: Instant, wall: WallTime) -> Phase {
         return Phase::Propose(Box::new(claim));
     };
     let owner = record.claimant.node;
+    // Relays are not asked. There may be hundreds, behind addresses that nobody can call; what they
+    // alone have of the last group they mark as torn.
     let mut silent: BTreeSet<NodeId> = (view.nodes())
-        .filter(|node| node.state() != NodeState::Down)
+        .filter(|node| node.info.role == Role::Origin && node.state() != NodeState::Down)
         .map(|node| node.info.id)
         .collect();
     // It may be alive after all, and then its word is exact.

@@ -24,7 +24,7 @@ mod watch;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use headwater_media::id::StreamName;
 use openraft::Raft;
@@ -43,9 +43,11 @@ pub use self::upkeep::Fault;
 use crate::claim::Wish;
 use crate::command::{Answer, COMMAND_VERSION, Command, Grant, NodeState};
 use crate::control::holder::Holder;
-use crate::detect::Detector;
+use crate::detect::{Detector, Health};
 use crate::endpoint::{Alpn, ConnectError, Endpoint, Inbound, Refused};
-use crate::id::{Incarnation, NodeId, WallTime};
+use crate::feed::follow::Following;
+use crate::feed::server::Feeds;
+use crate::id::{Incarnation, NodeId, Region, WallTime};
 use crate::identity::{Identity, JoinToken, TokenHash};
 use crate::raft::TypeConfig;
 use crate::store::StateMachine;
@@ -59,7 +61,7 @@ pub(crate) struct Inner {
     options: ClusterOptions,
     /// `host:port` for the others; empty without an endpoint.
     address: String,
-    raft: Raft<TypeConfig, StateMachine>,
+    mind: Mind,
     view: tokio_watch::Receiver<Arc<View>>,
     net: Option<(Endpoint, Arc<Registry>)>,
     links: Arc<Links>,
@@ -68,6 +70,14 @@ pub(crate) struct Inner {
     relay_queue: Mutex<Option<mpsc::Receiver<Inbound>>>,
     fault: tokio_watch::Sender<Option<Fault>>,
     stop: CancellationToken,
+}
+
+/// How a node knows what the cluster decided.
+pub(crate) enum Mind {
+    /// An origin takes part in deciding.
+    Votes { raft: Raft<TypeConfig, StateMachine>, feeds: Arc<Feeds> },
+    /// A relay is told.
+    Follows(Arc<Following>),
 }
 
 /// A node's cluster. Clones are the same one. It runs until [`Cluster::shutdown`]; dropping it does
@@ -245,9 +255,17 @@ impl Cluster {
     /// Gives leadership away if it has it, stops, and closes the endpoint and the store.
     pub async fn shutdown(&self) {
         self.inner.hand_over().await;
+        if let Some(following) = self.inner.following() {
+            self.inner.say_goodbye(following).await;
+        }
         self.inner.stop.cancel();
-        if let Err(error) = self.inner.raft.shutdown().await {
-            tracing::warn!(%error, "raft did not stop in order");
+        match &self.inner.mind {
+            Mind::Votes { raft, .. } => {
+                if let Err(error) = raft.shutdown().await {
+                    tracing::warn!(%error, "raft did not stop in order");
+                }
+            }
+            Mind::Follows(following) => self.inner.keep_newest(following).await,
         }
         self.inner.links.stop();
         if let Some((endpoint, _)) = &self.inner.net {
@@ -292,17 +310,98 @@ impl Inner {
         self.view.borrow().clone()
     }
 
+    /// Raft; `None` on a relay.
+    pub(crate) fn raft(&self) -> Option<&Raft<TypeConfig, StateMachine>> {
+        match &self.mind {
+            Mind::Votes { raft, .. } => Some(raft),
+            Mind::Follows(_) => None,
+        }
+    }
+
+    /// What this origin has for relays; `None` on a relay.
+    pub(crate) fn feeds(&self) -> Option<&Arc<Feeds>> {
+        match &self.mind {
+            Mind::Votes { feeds, .. } => Some(feeds),
+            Mind::Follows(_) => None,
+        }
+    }
+
+    /// The feed that this relay follows; `None` on an origin.
+    pub(crate) fn following(&self) -> Option<&Arc<Following>> {
+        match &self.mind {
+            Mind::Votes { .. } => None,
+            Mind::Follows(following) => Some(following),
+        }
+    }
+
+    /// Another origin tells which relays it hears.
+    pub(crate) fn attendance_told(&self, relays: &[(NodeId, Incarnation)]) {
+        if let Some(feeds) = self.feeds() {
+            feeds.attendance.lock().told(relays, Instant::now());
+        }
+    }
+
+    pub(crate) fn net(&self) -> Option<(&Endpoint, &Arc<Registry>)> {
+        self.net.as_ref().map(|(endpoint, registry)| (endpoint, registry))
+    }
+
+    pub(crate) fn links(&self) -> &Arc<Links> {
+        &self.links
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.options.region
+    }
+
+    pub(crate) fn suspect_after(&self) -> Duration {
+        self.options.timings.suspect_after
+    }
+
+    pub(crate) fn propose_within(&self) -> Duration {
+        self.options.timings.propose_within
+    }
+
+    /// How long a leader counts as one after a majority was last heard.
+    pub(crate) fn lease(&self) -> Duration {
+        self.options.timings.election.1
+    }
+
+    pub(crate) fn health_of(&self, node: NodeId, now: Instant) -> Option<Health> {
+        self.detector.lock().health(node, now)
+    }
+
+    pub(crate) fn watch_view(&self) -> tokio_watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    /// Writes down what a relay has, for its next start.
+    async fn keep_newest(&self, following: &Following) {
+        let Some((at, view)) = following.newest() else { return };
+        let path = self.identity.folder().path().join(crate::feed::keep::FILE);
+        let kept =
+            tokio::task::spawn_blocking(move || crate::feed::keep::save(&path, at, &view)).await;
+        if kept.is_err() {
+            tracing::warn!("the directory was not kept for the next start");
+        }
+    }
+
     pub(crate) fn leader(&self) -> Option<NodeId> {
-        self.raft.metrics().borrow_watched().current_leader
+        match &self.mind {
+            Mind::Votes { raft, .. } => raft.metrics().borrow_watched().current_leader,
+            Mind::Follows(following) => following.standing().leader,
+        }
     }
 
     fn term(&self) -> u64 {
-        self.raft.metrics().borrow_watched().current_term
+        match &self.mind {
+            Mind::Votes { raft, .. } => raft.metrics().borrow_watched().current_term,
+            Mind::Follows(following) => following.standing().term,
+        }
     }
 
     /// Why Raft has stopped, if it has.
     fn raft_failure(&self) -> Option<String> {
-        let metrics = self.raft.metrics();
+        let metrics = self.raft()?.metrics();
         let metrics = metrics.borrow_watched();
         metrics.running_state.as_ref().err().map(ToString::to_string)
     }
@@ -339,10 +438,12 @@ impl Inner {
         if let Some(known) = self.view.borrow().node(node) {
             return known.info.address.clone();
         }
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        if let Some(known) = metrics.membership_config.get_node(&node) {
-            return known.address.clone();
+        if let Some(raft) = self.raft() {
+            let metrics = raft.metrics();
+            let metrics = metrics.borrow_watched();
+            if let Some(known) = metrics.membership_config.get_node(&node) {
+                return known.address.clone();
+            }
         }
         let peer = self.identity.peers().iter().find(|peer| peer.node == node);
         peer.map(|peer| peer.address.clone()).unwrap_or_default()

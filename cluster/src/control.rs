@@ -14,6 +14,7 @@ pub fn read_as_everything(bytes: &[u8]) {
     let _ = decode::<Hello>(bytes);
     let _ = decode::<messages::Request>(bytes);
     let _ = decode::<messages::Response>(bytes);
+    crate::feed::read_as_everything(bytes);
     let _ = decode::<messages::JoinRequest>(bytes);
     let _ = decode::<messages::JoinResponse>(bytes);
     let _ = decode::<raft_client::RaftRequest>(bytes);

@@ -9,6 +9,7 @@ pub mod command;
 pub mod control;
 pub mod detect;
 pub mod endpoint;
+pub mod feed;
 pub mod id;
 pub mod identity;
 pub mod membership;

@@ -36,6 +36,14 @@ pub struct Situation {
     pub last: u64,
 }
 
+impl Situation {
+    /// What a relay knows: who votes, as it was told.
+    pub(crate) fn of_relay(view: Arc<View>, voters: BTreeSet<NodeId>) -> Situation {
+        let (addresses, matched) = (BTreeMap::new(), BTreeMap::new());
+        Situation { view, voters: vec![voters], addresses, matched, last: 0 }
+    }
+}
+
 /// A change of membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {

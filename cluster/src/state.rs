@@ -132,6 +132,12 @@ impl State {
         self.directory.applied = self.directory.applied.max(index);
     }
 
+    /// Index of the last entry that was applied.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.directory.applied
+    }
+
     /// A copy for readers.
     #[must_use]
     pub fn directory(&self) -> Directory {

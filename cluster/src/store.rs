@@ -30,11 +30,13 @@ use tokio::sync::watch;
 
 #[cfg(test)]
 pub(crate) use self::checksum::unseal_value;
+pub(crate) use self::checksum::{seal, unseal};
 #[cfg(test)]
 pub(crate) use self::journal::Pending;
 pub(crate) use self::journal::{Done, Journal, MetaKey, Recovered, Write};
 pub use self::log::{LogReader, LogStore};
 pub use self::machine::{SnapshotBuilder, StateMachine};
+use crate::feed::log::FeedLog;
 use crate::view::View;
 
 /// Name of the log's file within the store's folder.
@@ -91,6 +93,8 @@ pub struct Store {
     pub machine: StateMachine,
     /// The state as this replica has it; changes with each batch of entries that is applied.
     pub view: watch::Receiver<Arc<View>>,
+    /// What is kept for relays.
+    pub(crate) feed: Arc<FeedLog>,
 }
 
 impl Store {
@@ -116,7 +120,7 @@ impl Store {
             StateMachine::recover(journal.clone(), recovered.snapshot.as_deref(), &snapshot_file)?;
         let log = LogStore::recover(journal, &recovered, &log_file)?;
         log.check_reaches(machine.applied_index(), &log_file)?;
-        let view = machine.view();
-        Ok(Self { log, machine, view })
+        let (view, feed) = (machine.view(), machine.feed());
+        Ok(Self { log, machine, view, feed })
     }
 }

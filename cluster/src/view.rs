@@ -99,7 +99,6 @@ impl View {
     }
 
     /// All of it.
-    #[cfg(test)]
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
     }

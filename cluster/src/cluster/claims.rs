@@ -27,6 +27,9 @@ pub enum ClaimError {
     /// The cluster says no.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Relays take no publishers.
+    #[error("this node is a relay, and relays take no publishers")]
+    Relay,
     /// The cluster cannot say anything.
     #[error(transparent)]
     Propose(#[from] ProposeError),
@@ -41,6 +44,9 @@ type Told = (NodeId, Option<Progress>);
 
 impl Inner {
     pub(crate) async fn claim(self: &Arc<Self>, wish: Wish) -> Result<Grant, ClaimError> {
+        if self.following().is_some() {
+            return Err(ClaimError::Relay);
+        }
         let stream = wish.stream.clone();
         if self.would_stop_somebody(&wish) {
             // Without a quorum nothing can be granted, so nobody may be stopped for it.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 
-use super::Inner;
+use super::{Inner, Mind};
 use crate::command::NodeState;
 use crate::id::NodeId;
 use crate::membership::{Change, Situation, next_change, successor};
@@ -77,14 +77,16 @@ async fn make(cluster: &Inner, change: &Change) -> Result<(), String> {
         Change::AddLearner(node, address) => ChangeMembers::AddNodes(at(node, address)),
         Change::Promote(node) => ChangeMembers::AddVoterIds(one(node)),
     };
-    let changed = cluster.raft.change_membership(members, false).await;
+    let Some(raft) = cluster.raft() else { return Ok(()) };
+    let changed = raft.change_membership(members, false).await;
     changed.map(|_| ()).map_err(|error| error.to_string())
 }
 
 impl Inner {
     /// What the leader knows of the members.
     pub(crate) fn situation(&self, view: Arc<View>) -> Situation {
-        let metrics = self.raft.metrics();
+        let Some(raft) = self.raft() else { return Situation::of_relay(view, self.voters()) };
+        let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         let matched = metrics.replication.iter().flatten();
@@ -98,8 +100,12 @@ impl Inner {
     }
 
     pub(crate) fn voters(&self) -> BTreeSet<NodeId> {
-        let metrics = self.raft.metrics();
-        metrics.borrow_watched().membership_config.voter_ids().collect()
+        match &self.mind {
+            Mind::Votes { raft, .. } => {
+                raft.metrics().borrow_watched().membership_config.voter_ids().collect()
+            }
+            Mind::Follows(following) => following.standing().voters.into_iter().collect(),
+        }
     }
 
     /// Gives leadership to another voter, if this node has it and there is one.
@@ -109,11 +115,12 @@ impl Inner {
             return;
         }
         let Some(to) = successor(&self.situation(self.view()), me) else { return };
+        let Some(raft) = self.raft() else { return };
         tracing::info!(to = to.0, "handing leadership over");
-        if self.raft.trigger().transfer_leader(to).await.is_err() {
+        if raft.trigger().transfer_leader(to).await.is_err() {
             return;
         }
-        let wait = self.raft.wait(Some(TRANSFER_WITHIN));
+        let wait = raft.wait(Some(TRANSFER_WITHIN));
         let _ = wait.metrics(|metrics| metrics.current_leader != Some(me), "handed over").await;
     }
 }

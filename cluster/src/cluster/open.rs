@@ -18,12 +18,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::options::{ClusterOptions, Timings};
 use super::upkeep::Door;
-use super::{Cluster, Inner, members, upkeep, watch};
+use super::{Cluster, Inner, Mind, members, upkeep, watch};
 use crate::command::{NodeInfo, Role};
 use crate::control::join::JoinError;
 use crate::control::{join, server};
 use crate::detect::{Detector, DetectorOptions};
 use crate::endpoint::{self, Endpoint, InboundQueues};
+use crate::feed::attendance::AttendanceOptions;
+use crate::feed::follow::{self, Following};
+use crate::feed::follower::Follower;
+use crate::feed::server::Feeds;
+use crate::feed::{attend, keep};
 use crate::identity::{Folder, Identity, IdentityError, PendingKey};
 use crate::raft::{PeerAddress, TypeConfig};
 use crate::store::{StateMachine, Store, StoreError};
@@ -31,6 +36,7 @@ use crate::transport::hello::Registry;
 use crate::transport::link::Links;
 use crate::transport::raft_client::RaftNetwork;
 use crate::transport::raft_server;
+use crate::view::View;
 
 /// A cluster of one leads within this time after it was opened; a slow disk may take its part.
 const LEADS_WITHIN: Duration = Duration::from_secs(5);
@@ -63,9 +69,12 @@ pub enum OpenError {
     /// A node that has others must have an endpoint.
     #[error("a node that joins others needs its cluster endpoint: set [cluster] listen")]
     NeedsEndpoint,
-    /// Not in this version.
-    #[error("a relay follows the directory by its feed, which this version does not have")]
-    Relay,
+    /// A relay by itself has nothing to relay.
+    #[error("a relay joins a cluster: give --join HOST:PORT of an origin, and a token")]
+    RelayAlone,
+    /// The folder is an origin's.
+    #[error("the data folder is an origin's: a relay joins with an empty one")]
+    OriginsFolder,
     /// The times contradict each other.
     #[error("[cluster]: {0}")]
     Timings(String),
@@ -76,34 +85,72 @@ pub enum OpenError {
 
 pub(super) async fn open(options: ClusterOptions) -> Result<Cluster, OpenError> {
     let config = Arc::new(raft_config(&options.timings)?);
-    if options.role == Role::Relay {
-        // Before its token is used up.
-        return Err(OpenError::Relay);
-    }
     if options.endpoint.is_none() && options.join.is_some() {
         return Err(OpenError::NeedsEndpoint);
     }
     let identity = Arc::new(identity(&options).await?);
     if identity.subject().role == Role::Relay {
-        return Err(OpenError::Relay);
+        return open_relay(options, identity).await;
+    }
+    if options.role == Role::Relay {
+        return Err(OpenError::OriginsFolder);
     }
     if options.endpoint.is_none() && !identity.peers().is_empty() {
         return Err(OpenError::NeedsEndpoint);
     }
     let store = open_store(&identity).await?;
-    let view = store.view.clone();
+    let (view, feed) = (store.view.clone(), store.feed.clone());
     let (net, queues) = open_endpoint(&options, &identity, &view)?;
-    let address = address(&options, net.as_ref().map(|(endpoint, _)| endpoint));
     let links = Arc::new(Links::new(net.clone()));
     let network = RaftNetwork(links.clone());
+    let address = address(&options, net.as_ref().map(|(endpoint, _)| endpoint));
     let raft = Raft::new(identity.node(), config, network, store.log, store.machine);
     let raft = Box::pin(raft).await.map_err(|error| OpenError::Raft(error.to_string()))?;
     begin(&raft, &identity, &address).await?;
+    let attendance = AttendanceOptions::new(options.timings.suspect_after);
+    let mind = Mind::Votes { raft, feeds: Arc::new(Feeds::new(feed, attendance)) };
+    let inner = Arc::new(make(options, identity, mind, view, net, links));
+    start(&inner, queues).await;
+    Ok(Cluster { inner })
+}
+
+/// A relay: no log and no vote, but the directory as an origin feeds it.
+async fn open_relay(
+    options: ClusterOptions,
+    identity: Arc<Identity>,
+) -> Result<Cluster, OpenError> {
+    if options.endpoint.is_none() {
+        return Err(OpenError::NeedsEndpoint);
+    }
+    let folder = identity.folder().path().to_owned();
+    let follower = Follower::new(blocking(move || keep::load(&folder)).await?);
+    let (sender, view) = tokio_watch::channel(Arc::new(follower.view()));
+    let (net, queues) = open_endpoint(&options, &identity, &view)?;
+    let links = Arc::new(Links::new(net.clone()));
+    let following = Arc::new(Following::new());
+    let mind = Mind::Follows(following.clone());
+    let inner = Arc::new(make(options, identity, mind, view, net, links));
+    let keep_alive = keep_alive(&inner.options);
+    let follow = follow::run(inner.clone(), following, follower, sender, keep_alive);
+    spawn(&inner, follow);
+    start(&inner, queues).await;
+    Ok(Cluster { inner })
+}
+
+fn make(
+    options: ClusterOptions,
+    identity: Arc<Identity>,
+    mind: Mind,
+    view: tokio_watch::Receiver<Arc<View>>,
+    net: Net,
+    links: Arc<Links>,
+) -> Inner {
     let detector = DetectorOptions {
         keep_alive: keep_alive(&options),
         suspect_after: options.timings.suspect_after,
     };
-    let inner = Arc::new(Inner {
+    Inner {
+        address: address(&options, net.as_ref().map(|(endpoint, _)| endpoint)),
         detector: Mutex::new(Detector::new(detector, Instant::now())),
         proposals: Semaphore::new(options.proposals_max),
         relay_queue: Mutex::new(None),
@@ -111,14 +158,11 @@ pub(super) async fn open(options: ClusterOptions) -> Result<Cluster, OpenError> 
         stop: CancellationToken::new(),
         identity,
         options,
-        address,
-        raft,
+        mind,
         view,
         net,
         links,
-    });
-    start(&inner, queues).await;
-    Ok(Cluster { inner })
+    }
 }
 
 /// The identity in the data folder, or a new one: of the cluster that is joined, or of a new one.
@@ -126,6 +170,9 @@ async fn identity(options: &ClusterOptions) -> Result<Identity, OpenError> {
     let data = options.data.clone();
     if Folder::exists(&data) {
         return Ok(blocking(move || Identity::open(&data)).await??);
+    }
+    if options.join.is_none() && options.role == Role::Relay {
+        return Err(OpenError::RelayAlone);
     }
     let Some(to) = &options.join else {
         return Ok(blocking(move || Identity::init(&data, SystemTime::now())).await??);
@@ -161,10 +208,10 @@ type Net = Option<(Endpoint, Arc<Registry>)>;
 fn open_endpoint(
     options: &ClusterOptions,
     identity: &Arc<Identity>,
-    view: &tokio_watch::Receiver<Arc<crate::view::View>>,
+    view: &tokio_watch::Receiver<Arc<View>>,
 ) -> Result<(Net, Option<InboundQueues>), OpenError> {
     let Some(endpoint) = &options.endpoint else { return Ok((None, None)) };
-    let door = Arc::new(Door(view.clone()));
+    let door = Arc::new(Door { view: view.clone(), role: identity.subject().role });
     let (endpoint, queues) = Endpoint::open(identity.clone(), endpoint.clone(), door)?;
     let registry = Registry::new(
         identity.node(),
@@ -234,10 +281,14 @@ async fn begin(
 async fn start(inner: &Arc<Inner>, queues: Option<InboundQueues>) {
     if let (Some(queues), Some(registry)) = (queues, inner.registry()) {
         *inner.relay_queue.lock() = Some(queues.relay);
-        spawn(inner, raft_server::serve(inner.raft.clone(), registry.clone(), queues.raft));
         spawn(inner, server::serve(inner.clone(), queues.control));
         spawn(inner, join::serve(inner.clone(), queues.join));
-        spawn(inner, watch::run(inner.clone(), keep_alive(&inner.options)));
+        if let Mind::Votes { raft, feeds } = &inner.mind {
+            let keep_alive = keep_alive(&inner.options);
+            spawn(inner, raft_server::serve(raft.clone(), registry.clone(), queues.raft));
+            spawn(inner, watch::run(inner.clone(), keep_alive));
+            spawn(inner, attend::run(inner.clone(), feeds.clone(), keep_alive));
+        }
     }
     let info = NodeInfo {
         id: inner.identity.node(),
@@ -256,7 +307,9 @@ async fn start(inner: &Arc<Inner>, queues: Option<InboundQueues>) {
     spawn(inner, upkeep::run(inner.clone(), info));
     spawn(inner, upkeep::look_out(inner.clone()));
     spawn(inner, upkeep::renew(inner.clone()));
-    spawn(inner, members::run(inner.clone()));
+    if inner.raft().is_some() {
+        spawn(inner, members::run(inner.clone()));
+    }
 }
 
 /// A task that ends when the node stops.

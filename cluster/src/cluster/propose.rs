@@ -42,6 +42,9 @@ pub enum ProposeError {
     /// Too many proposals wait.
     #[error("too many proposals are waiting")]
     TooBusy,
+    /// This node is a relay, which changes nothing in the cluster.
+    #[error("this node is a relay, which changes nothing in the cluster: ask an origin")]
+    Relay,
     /// This node is shutting down, or its store has failed.
     #[error("this node has left the cluster: {0}")]
     Stopped(String),
@@ -50,6 +53,9 @@ pub enum ProposeError {
 impl Inner {
     /// Proposes, here or at the leader.
     pub(crate) async fn propose(&self, command: Command) -> Result<Answer, ProposeError> {
+        if let Some(following) = self.following() {
+            return self.propose_as_relay(following, command).await;
+        }
         let Ok(_permit) = self.proposals.try_acquire() else {
             metrics::counter!("headwater_cluster_proposals_refused_total").increment(1);
             return Err(ProposeError::TooBusy);
@@ -70,6 +76,9 @@ impl Inner {
 
     /// Waits until this replica has applied all that was committed anywhere when it was called.
     pub(crate) async fn linearizable(&self) -> Result<(), ProposeError> {
+        if let Some(following) = self.following() {
+            return self.linearizable_as_relay(following).await;
+        }
         let deadline = Instant::now() + self.options.timings.propose_within;
         let Response::Index(index) = self.at_leader(&Request::ReadIndex, deadline).await? else {
             return Err(ProposeError::NoQuorum);
@@ -159,7 +168,8 @@ impl Inner {
         if self.leader() != Some(node) {
             return asked.await;
         }
-        let wait = self.raft.wait(Some(within));
+        let Some(raft) = self.raft() else { return asked.await };
+        let wait = raft.wait(Some(within));
         tokio::select! {
             response = asked => response,
             _ = wait.metrics(|metrics| metrics.current_leader != Some(node), "another leads") => {
@@ -199,7 +209,8 @@ impl Inner {
     }
 
     async fn write(&self, command: Command) -> Response {
-        match self.raft.client_write(command).await {
+        let Some(raft) = self.raft() else { return Response::NotLeader { leader: None } };
+        match raft.client_write(command).await {
             Ok(written) => Response::Answer(written.data),
             Err(RaftError::Fatal(fatal)) => Response::Failed(fatal.to_string()),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
@@ -214,7 +225,8 @@ impl Inner {
 
     /// For another node: how far it must have applied the log to read what is current.
     pub(crate) async fn read_index_here(&self) -> Response {
-        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+        let Some(raft) = self.raft() else { return Response::NotLeader { leader: None } };
+        match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(_) => Response::Index(self.view.borrow().index()),
             Err(RaftError::Fatal(fatal)) => Response::Failed(fatal.to_string()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {

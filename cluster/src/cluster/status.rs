@@ -10,6 +10,8 @@ use super::Inner;
 use crate::command::{NodeState, Role};
 use crate::endpoint::Alpn;
 use crate::id::NodeId;
+use crate::state::NodeRecord;
+use crate::transport::link::Link;
 
 /// The cluster, as this node knows it.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +28,8 @@ pub struct ClusterStatus {
     pub applied: u64,
     /// What is wrong with this node, in words.
     pub fault: Option<String>,
+    /// The origin that feeds this node, if it is a relay that has one.
+    pub fed_by: Option<NodeId>,
     /// All nodes, by number.
     pub nodes: Vec<NodeStatus>,
 }
@@ -55,13 +59,35 @@ pub struct NodeStatus {
     pub streams: usize,
     /// Entries by which its log is behind; known to the leader only.
     pub lag: Option<u64>,
-    /// Whether this node has a connection to it (to itself: yes).
+    /// Whether this node has the connection to it that it should have (where it should have none:
+    /// yes; a relay to itself: whether an origin feeds it).
     pub connected: bool,
     /// Why not.
     pub error: Option<String>,
 }
 
 impl Inner {
+    /// Whether this node keeps a connection to that one: origins to origins, and not to relays,
+    /// which call one origin; a relay to none but its own.
+    fn should_link_to(&self, node: &NodeRecord) -> bool {
+        let mine = node.info.id == self.identity.node();
+        match self.following() {
+            Some(_) => mine,
+            None => !mine && node.info.role == Role::Origin,
+        }
+    }
+
+    /// Whether an origin feeds this relay; an origin needs none.
+    fn is_fed(&self) -> bool {
+        self.following().is_none_or(|following| following.feeder().is_some())
+    }
+
+    fn why_not(&self, link: Option<&Link>) -> String {
+        let link = link.map(Link::error);
+        let feed = self.following().map(|following| following.error());
+        link.or(feed).unwrap_or_default()
+    }
+
     pub(crate) fn status(&self) -> ClusterStatus {
         let situation = self.situation(self.view());
         let view = self.view();
@@ -75,8 +101,9 @@ impl Inner {
         let nodes = view.nodes().map(|node| {
             let id = node.info.id;
             let link = self.links.get(Alpn::Control, id);
-            let connected = id == self.identity.node()
-                || link.as_ref().is_some_and(|link| link.live().is_some());
+            let connected = (id == self.identity.node() && self.is_fed())
+                || link.as_ref().is_some_and(|link| link.live().is_some())
+                || !self.should_link_to(node);
             let matched = situation.matched.get(&id).copied().flatten();
             NodeStatus {
                 id,
@@ -98,7 +125,7 @@ impl Inner {
                 streams: owned.get(&id).copied().unwrap_or(0),
                 lag: matched.map(|matched| situation.last.saturating_sub(matched)),
                 connected,
-                error: link.filter(|_| !connected).map(|link| link.error()),
+                error: (!connected).then(|| self.why_not(link.as_deref())),
             }
         });
         ClusterStatus {
@@ -107,6 +134,10 @@ impl Inner {
             leader,
             term: self.term(),
             applied: view.index(),
+            fed_by: self
+                .following()
+                .and_then(|following| following.feeder())
+                .map(|it| it.hello.node),
             fault: self.fault.borrow().as_ref().map(ToString::to_string),
             nodes: nodes.collect(),
         }

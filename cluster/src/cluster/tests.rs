@@ -4,6 +4,7 @@
 
 mod hostile;
 mod life;
+mod relays;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -113,7 +114,9 @@ impl Nodes {
     async fn close(self) {
         for cluster in &self.clusters {
             cluster.inner.stop.cancel();
-            let _ = cluster.inner.raft.shutdown().await;
+            if let Some(raft) = cluster.inner.raft() {
+                let _ = raft.shutdown().await;
+            }
             if let Some((endpoint, _)) = &cluster.inner.net {
                 endpoint.close().await;
             }

@@ -15,7 +15,6 @@ use super::Inner;
 use crate::command::{Answer, Command, NodeInfo, Role};
 use crate::control::messages::{Request, Response};
 use crate::endpoint::{Admit, Alpn};
-use crate::id::NodeId;
 use crate::identity::{
     PendingKey, RENEW_BEFORE, Refusal, Request as CertificateRequest, Subject, VALIDITY,
 };
@@ -64,16 +63,22 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Who may connect: whom the directory has not removed; to Raft, origins alone.
-pub(crate) struct Door(pub(crate) watch::Receiver<Arc<View>>);
+/// Who may connect: whom the directory has not removed; to Raft, origins alone, and at origins alone.
+pub(crate) struct Door {
+    pub(crate) view: watch::Receiver<Arc<View>>,
+    /// What this node is.
+    pub(crate) role: Role,
+}
 
 impl Admit for Door {
     fn admit(&self, subject: &Subject, alpn: Alpn) -> Result<(), Refusal> {
-        if self.0.borrow().is_removed(subject.node) {
+        if self.view.borrow().is_removed(subject.node) {
             return Err(Refusal::RemovedNode);
         }
-        match (alpn, subject.role) {
-            (Alpn::Raft, Role::Relay) => Err(Refusal::NotAnOrigin),
+        match (alpn, subject.role, self.role) {
+            (Alpn::Raft, Role::Relay, _) | (Alpn::Raft, _, Role::Relay) => {
+                Err(Refusal::NotAnOrigin)
+            }
             _ => Ok(()),
         }
     }
@@ -111,6 +116,10 @@ pub(crate) async fn enter(cluster: &Inner, info: &NodeInfo) {
 
 /// One control link to each other node; none to those that were removed.
 fn link_up(cluster: &Inner, view: &View) {
+    if cluster.following().is_some() {
+        // A relay has a connection to the origin that feeds it, and to no other node but for media.
+        return part_up(cluster, view);
+    }
     let me = cluster.identity.node();
     for peer in cluster.identity.peers() {
         let known = view.node(peer.node).is_some() || view.is_removed(peer.node);
@@ -133,6 +142,11 @@ fn link_up(cluster: &Inner, view: &View) {
             cluster.links.readdress(Alpn::Raft, node.info.id, &node.info.address);
         }
     }
+    part_up(cluster, view);
+}
+
+/// Ends the connections of those that were removed.
+fn part_up(cluster: &Inner, view: &View) {
     let linked = cluster.links.nodes();
     let met = cluster.registry().map(|registry| registry.nodes()).unwrap_or_default();
     for node in linked.into_iter().chain(met).filter(|node| view.is_removed(*node)) {
@@ -158,7 +172,10 @@ fn tell_metrics(cluster: &Inner) {
     let set = |name: &'static str, value: u64| metrics::gauge!(name).set(value as f64);
     let view = cluster.view();
     let links = cluster.links.all(Alpn::Control);
-    let connected = links.iter().filter(|(_, link)| link.live().is_some()).count();
+    let connected = match cluster.following() {
+        Some(following) => usize::from(following.feeder().is_some()),
+        None => links.iter().filter(|(_, link)| link.live().is_some()).count(),
+    };
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     set("headwater_cluster_leader", u64::from(cluster.leader() == Some(cluster.identity.node())));
     set("headwater_cluster_has_leader", u64::from(cluster.leader().is_some()));
@@ -171,7 +188,13 @@ fn tell_metrics(cluster: &Inner) {
 
 /// The others know best what is wrong with this node.
 fn look_for_faults(cluster: &Inner) {
-    let told = cluster.links.all(Alpn::Control).into_iter().find_map(|(_, link)| link.refusal());
+    let told = match cluster.following() {
+        Some(following) => following.refusal(),
+        None => {
+            let mut links = cluster.links.all(Alpn::Control).into_iter();
+            links.find_map(|(_, link)| link.refusal())
+        }
+    };
     let view = cluster.view();
     let me = &cluster.identity;
     let superseded =
@@ -207,7 +230,7 @@ pub(crate) async fn renew(cluster: Arc<Inner>) {
     }
 }
 
-/// An origin signs its own; a relay asks the origins in turn.
+/// An origin signs its own; a relay asks the origin that feeds it.
 pub(crate) async fn renew_now(cluster: &Inner) -> Result<(), String> {
     let pending = PendingKey::create().map_err(|error| error.to_string())?;
     let identity = &cluster.identity;
@@ -218,17 +241,15 @@ pub(crate) async fn renew_now(cluster: &Inner) -> Result<(), String> {
         let certificate = signed.map_err(|error| error.to_string())?;
         return identity.renew(&pending, &certificate).map_err(|error| error.to_string());
     }
-    let mut last = "no origin is connected".to_owned();
-    for (node, _) in cluster.links.all(Alpn::Control) {
-        let request = Request::Renew { request: pending.request().to_vec() };
-        match cluster.ask(node, &request, SIGN_WITHIN).await {
-            Response::Certificate(certificate) => match identity.renew(&pending, &certificate) {
-                Ok(()) => return Ok(()),
-                Err(error) => last = error.to_string(),
-            },
-            Response::Failed(why) => last = why,
-            _ => last = format!("node {} does not answer", NodeId(node.0)),
+    let Some(following) = cluster.following() else {
+        return Err("this origin has no authority".into());
+    };
+    let request = Request::Renew { request: pending.request().to_vec() };
+    match following.ask(&request, SIGN_WITHIN).await {
+        Some(Response::Certificate(certificate)) => {
+            identity.renew(&pending, &certificate).map_err(|error| error.to_string())
         }
+        Some(Response::Failed(why)) => Err(why),
+        _ => Err("no origin answers".into()),
     }
-    Err(last)
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::Inner;
-use crate::command::{Command, NodeState};
+use crate::command::{Command, NodeState, Role};
 use crate::control::messages::Request;
 use crate::detect::Health;
 use crate::endpoint::Alpn;
@@ -60,7 +60,9 @@ pub(crate) async fn run(cluster: Arc<Inner>, keep_alive: Duration) {
 fn look(cluster: &Inner, seen: &mut Seen, now: Instant) {
     let me = cluster.identity.node();
     let view = cluster.view();
-    let others = view.nodes().map(|node| (node.info.id, node.info.incarnation));
+    // Relays are others' affair (`feed::attend`).
+    let others = view.nodes().filter(|node| node.info.role == Role::Origin);
+    let others = others.map(|node| (node.info.id, node.info.incarnation));
     let mut heard = BTreeMap::new();
     let mut detector = cluster.detector.lock();
     detector.watch(others.filter(|(id, _)| *id != me), now);
@@ -123,7 +125,8 @@ async fn campaign(cluster: &Inner, seen: &mut Seen, leader: NodeId, now: Instant
     };
     let turn = seen.leaderless.checked_rem(alive.len()).unwrap_or(0);
     seen.leaderless = seen.leaderless.saturating_add(1);
-    if alive.get(turn) == Some(&me) && cluster.raft.trigger().elect(true).await.is_err() {
+    let Some(raft) = cluster.raft() else { return };
+    if alive.get(turn) == Some(&me) && raft.trigger().elect(true).await.is_err() {
         tracing::debug!("raft has stopped");
     }
 }
@@ -132,7 +135,8 @@ async fn campaign(cluster: &Inner, seen: &mut Seen, leader: NodeId, now: Instant
 fn judge(cluster: &Arc<Inner>, seen: &Seen, now: Instant) {
     let view = cluster.view();
     let me = cluster.identity.node();
-    for node in view.nodes().filter(|node| node.info.id != me) {
+    let others = view.nodes().filter(|node| node.info.id != me);
+    for node in others.filter(|node| node.info.role == Role::Origin) {
         let (id, incarnation) = (node.info.id, node.info.incarnation);
         let health = cluster.detector.lock().health(id, now);
         let state = match (health, node.state()) {

@@ -164,6 +164,9 @@ async fn decide(cluster: &Inner, joiner: &JoinRequest) -> JoinResponse {
         return JoinResponse::Version { program: program(), version: JOIN_VERSION };
     }
     let us = cluster.identity().subject();
+    if us.role == Role::Relay {
+        return JoinResponse::Refused("this node is a relay: join at one of the origins".into());
+    }
     if joiner.cluster != us.cluster {
         return JoinResponse::Refused("the token is another cluster's".into());
     }

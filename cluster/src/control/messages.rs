@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::claim::Progress;
 use crate::command::{Answer, Command, Role};
+use crate::feed::wire::Position;
 use crate::id::{Incarnation, NodeId};
 use crate::identity::{ClusterId, Peer};
 
@@ -40,6 +41,10 @@ pub(crate) enum Request {
         #[serde(with = "crate::id::stream_name")]
         stream: StreamName,
     },
+    /// Feed me the directory; I have the log up to here. Answered by a stream of `feed::wire`.
+    Follow { from: Option<Position> },
+    /// These are all the relays that I hear.
+    Attending(Vec<(NodeId, Incarnation)>),
 }
 
 /// What is answered.

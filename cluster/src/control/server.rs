@@ -1,7 +1,7 @@
 //! Answers other members' requests.
 //!
 //! What a member may ask: origins all of it; relays nothing that changes the directory but their
-//! own entry. A command that names a node as its author must come from that node.
+//! own entry, and that they are to be drained. A command that names a node as its author must come from that node.
 //!
 //! A driver file: awaits.
 //!
@@ -13,9 +13,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::messages::{Request, Response};
-use crate::cluster::Inner;
+use crate::cluster::{Inner, ProposeError};
 use crate::command::{Command, Role};
 use crate::endpoint::{Inbound, refuse};
+use crate::feed;
+use crate::feed::ask::is_of_relay;
 use crate::id::NodeId;
 use crate::identity::{Refusal, Request as CertificateRequest, Subject, VALIDITY};
 use crate::transport::wire::{self, CONTROL_MAX, REQUESTS_MAX, WireError};
@@ -61,6 +63,12 @@ async fn answer(
         Err(_) => return Ok(()),
     };
     check(&request, &peer)?;
+    if let Request::Follow { from } = request {
+        if let Some(feeds) = cluster.feeds() {
+            feed::server::serve(cluster, feeds, peer.node, from, send).await;
+        }
+        return Ok(());
+    }
     let response = handle(cluster, &peer, request).await;
     let written = match wire::write(&mut send, &response, CONTROL_MAX).await {
         Err(WireError::TooLong { length, .. }) => {
@@ -79,7 +87,7 @@ async fn answer(
 fn check(request: &Request, peer: &Subject) -> Result<(), (Refusal, String)> {
     let Request::Propose(command) = request else {
         return match (request, peer.role) {
-            (Request::Suspect(_) | Request::Fence { .. }, Role::Relay) => {
+            (Request::Suspect(_) | Request::Fence { .. } | Request::Attending(_), Role::Relay) => {
                 Err((Refusal::NotAnOrigin, "a relay asks for what origins alone may".into()))
             }
             _ => Ok(()),
@@ -87,12 +95,13 @@ fn check(request: &Request, peer: &Subject) -> Result<(), (Refusal, String)> {
     };
     if let Some(author) = author(command)
         && author != peer.node
+        && !may_pass_on(command, peer)
     {
         return Err((Refusal::ForgedNodeId, format!("a command in the name of node {author}")));
     }
     let own_entry = match command {
-        Command::PutNode(info) => info.role == peer.role,
-        _ => false,
+        Command::PutNode(info) => info.role == peer.role || may_pass_on(command, peer),
+        _ => peer.role == Role::Relay && is_of_relay(command, peer.node),
     };
     match (peer.role, own_entry, command) {
         (Role::Relay, false, _) | (Role::Origin, false, Command::PutNode(_)) => {
@@ -100,6 +109,12 @@ fn check(request: &Request, peer: &Subject) -> Result<(), (Refusal, String)> {
         }
         _ => Ok(()),
     }
+}
+
+/// An origin asks the leader for the relays that it feeds.
+fn may_pass_on(command: &Command, peer: &Subject) -> bool {
+    let of_relay = matches!(command, Command::PutNode(info) if info.role == Role::Relay);
+    of_relay && peer.role == Role::Origin
 }
 
 /// The node that a command says it comes from.
@@ -114,6 +129,18 @@ fn author(command: &Command) -> Option<NodeId> {
 
 async fn handle(cluster: &Inner, peer: &Subject, request: Request) -> Response {
     match request {
+        // A relay knows one origin, which asks the leader for it.
+        Request::Propose(command) if peer.role == Role::Relay => {
+            match cluster.propose(command).await {
+                Ok(answer) => Response::Answer(answer),
+                Err(ProposeError::TooBusy) => Response::TooBusy,
+                Err(_) => Response::NoQuorum,
+            }
+        }
+        Request::ReadIndex if peer.role == Role::Relay => match cluster.linearizable().await {
+            Ok(()) => Response::Index(cluster.view().index()),
+            Err(_) => Response::NoQuorum,
+        },
         Request::Propose(command) => cluster.propose_here(command).await,
         Request::ReadIndex => cluster.read_index_here().await,
         Request::Progress { stream } => Response::Progress(cluster.holder().progress(&stream)),
@@ -129,6 +156,11 @@ async fn handle(cluster: &Inner, peer: &Subject, request: Request) -> Response {
             Response::Done
         }
         Request::Renew { request } => renew(cluster, peer, &request),
+        Request::Attending(relays) => {
+            cluster.attendance_told(&relays);
+            Response::Done
+        }
+        Request::Follow { .. } => Response::Failed("a feed has no answer".into()),
     }
 }
 

@@ -10,8 +10,9 @@
 //! therefore sign a joiner's or a renewed certificate, whichever nodes are lost, and a cluster
 //! never has to find "the CA node". A relay never gets it. The price: whoever reads an origin's
 //! disk can make certificates. That one could already claim every stream, and read every key that
-//! the directory holds; origins are one domain of trust, and relays are not in it. The key is not
-//! in the Raft log, so that neither snapshots nor backups of the log carry it.
+//! the directory holds; origins are one domain of trust, and relays are not in it. (A relay has the
+//! directory, and so the keys that check viewers' tokens: where relays stand on others' machines, sign
+//! tokens with EdDSA.) The key is not in the Raft log, so that neither snapshots nor backups of the log carry it.
 //!
 //! Not here: sockets (`endpoint`), who is a member (`membership`, `state`).
 

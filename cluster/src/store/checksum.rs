@@ -38,7 +38,7 @@ fn sum(place: u64, bytes: &[u8]) -> u32 {
 }
 
 /// Makes the record of `bytes` at `place`.
-pub(super) fn seal(place: u64, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(place: u64, bytes: &[u8]) -> Vec<u8> {
     let mut record = Vec::with_capacity(4 + bytes.len());
     record.extend_from_slice(&sum(place, bytes).to_le_bytes());
     record.extend_from_slice(bytes);
@@ -46,7 +46,7 @@ pub(super) fn seal(place: u64, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The bytes of the record at `place`, or `None` if it is damaged.
-pub(super) fn unseal(place: u64, record: &[u8]) -> Option<&[u8]> {
+pub(crate) fn unseal(place: u64, record: &[u8]) -> Option<&[u8]> {
     let (stored, bytes) = record.split_first_chunk::<4>()?;
     (u32::from_le_bytes(*stored) == sum(place, bytes)).then_some(bytes)
 }

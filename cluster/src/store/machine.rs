@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::checksum::{seal, unseal};
 use super::{Journal, StoreError};
 use crate::command::Answer;
+use crate::feed::log::FeedLog;
 use crate::raft::{LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::state::{Directory, SnapshotError, State};
 use crate::view::View;
@@ -33,6 +34,7 @@ pub struct StateMachine {
     snapshot: Arc<Mutex<Option<Snapshot>>>,
     journal: Arc<dyn Journal>,
     view: watch::Sender<Arc<View>>,
+    feed: Arc<FeedLog>,
 }
 
 /// Writes a snapshot of the state as it was when the builder was made.
@@ -66,6 +68,7 @@ impl StateMachine {
             snapshot: Arc::default(),
             journal,
             view: watch::Sender::default(),
+            feed: Arc::default(),
         };
         if let Some(record) = record {
             let bytes = unseal(SNAPSHOT_PLACE, record)
@@ -95,8 +98,18 @@ impl StateMachine {
         self.view.subscribe()
     }
 
+    /// What is kept for relays.
+    pub(crate) fn feed(&self) -> Arc<FeedLog> {
+        self.feed.clone()
+    }
+
     fn publish(&self) {
-        self.view.send_replace(Arc::new(View::from(self.state.directory())));
+        let view = Arc::new(View::from(self.state.directory()));
+        // First: what readers have seen, relays can be sent.
+        if let Some(applied) = self.applied {
+            self.feed.publish(applied.into(), view.clone());
+        }
+        self.view.send_replace(view);
     }
 
     /// Notes that the state is now that of a snapshot.
@@ -104,6 +117,7 @@ impl StateMachine {
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         *self.snapshot.lock() = Some(Snapshot { meta, snapshot });
+        self.feed.begin(self.applied.map(Into::into));
         self.publish();
     }
 }
@@ -132,13 +146,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             };
             let log_id = entry.log_id();
             let answer = match entry.payload {
-                EntryPayload::Normal(command) => self.state.apply(log_id.index, &command),
+                EntryPayload::Normal(command) => {
+                    self.feed.push(log_id.into(), Some(&command));
+                    self.state.apply(log_id.index, &command)
+                }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(log_id), membership);
+                    self.feed.push(log_id.into(), None);
                     self.state.skip(log_id.index);
                     Answer::Nothing
                 }
                 EntryPayload::Blank => {
+                    self.feed.push(log_id.into(), None);
                     self.state.skip(log_id.index);
                     Answer::Nothing
                 }

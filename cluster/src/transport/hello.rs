@@ -23,7 +23,7 @@ use crate::identity::{IdentityError, Refusal, peer_of, random};
 
 /// The versions of the messages between nodes that this program speaks. A rolling upgrade needs
 /// each version to speak the one before, too.
-pub(crate) const PROTOCOL: (u16, u16) = (1, 1);
+pub(crate) const PROTOCOL: (u16, u16) = (1, 2);
 
 /// So that bytes of something else are told from an old version.
 const MAGIC: [u8; 4] = *b"HWCL";

@@ -94,18 +94,7 @@ impl Link {
         let Some(live) = self.live() else {
             return Err(AskError::NotConnected(self.error()));
         };
-        let talk = async {
-            let (mut send, mut receive) =
-                live.connection.open_bi().await.map_err(|_| WireError::Cut)?;
-            let _ = send.set_priority(priority);
-            wire::write(&mut send, question, max).await?;
-            let _ = send.finish();
-            wire::read::<A>(&mut receive, max).await
-        };
-        match tokio::time::timeout(within, talk).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(AskError::Timeout),
-        }
+        ask_on(&live.connection, question, priority, max, within).await
     }
 
     fn readdress(&self, address: &str) {
@@ -177,6 +166,27 @@ impl Link {
         }
         *last = text;
         *self.refusal.lock() = refusal;
+    }
+}
+
+/// Sends a request on a stream of its own, and reads the answer.
+pub(crate) async fn ask_on<Q: Serialize, A: DeserializeOwned>(
+    connection: &quinn::Connection,
+    question: &Q,
+    priority: i32,
+    max: usize,
+    within: Duration,
+) -> Result<A, AskError> {
+    let talk = async {
+        let (mut send, mut receive) = connection.open_bi().await.map_err(|_| WireError::Cut)?;
+        let _ = send.set_priority(priority);
+        wire::write(&mut send, question, max).await?;
+        let _ = send.finish();
+        wire::read::<A>(&mut receive, max).await
+    };
+    match tokio::time::timeout(within, talk).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(AskError::Timeout),
     }
 }
 

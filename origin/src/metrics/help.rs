@@ -5,7 +5,7 @@
 use metrics::{KeyName, Recorder, Unit};
 
 /// Name and meaning, by name.
-const HELP: [(&str, &str); 115] = [
+const HELP: [(&str, &str); 118] = [
     ("headwater_audio_bridge_errors_total", "Packets of sound that could not be transcoded."),
     ("headwater_audio_bridges", "Audio transcodes that run now."),
     ("headwater_audio_bridges_refused_total", "Audio transcodes refused by a limit."),
@@ -15,6 +15,9 @@ const HELP: [(&str, &str); 115] = [
     ),
     ("headwater_cluster_certificate_remaining_seconds", "Until this node's certificate ends."),
     ("headwater_cluster_connected_nodes", "Other nodes to which this one has a connection."),
+    ("headwater_cluster_feed_followers", "Relays that this origin feeds with the directory."),
+    ("headwater_cluster_feed_snapshots_total", "Whole directories that were sent to relays."),
+    ("headwater_cluster_feed_switches_total", "Times that this relay began to follow an origin."),
     (
         "headwater_cluster_groups_unfilled_total",
         "Groups in flight at a change of owner whose rest was nowhere to be had.",

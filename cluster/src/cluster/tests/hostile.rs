@@ -317,7 +317,9 @@ async fn a_version_that_does_not_fit_says_so_on_both_sides() {
     assert_eq!(say(&connection, &framed(&bytes)).await, Some(Refusal::Version));
     let end = connection.closed().await;
     let (_, text) = refusal_of(&end).unwrap();
-    assert!(text.contains("1 to 1") && text.contains("7 to 9"), "{text}");
+    let (oldest, newest) = crate::transport::hello::PROTOCOL;
+    let ours = format!("{oldest} to {newest}");
+    assert!(text.contains(&ours) && text.contains("7 to 9"), "{text}");
     assert_eq!(nodes.refused(0, Refusal::Version), 1);
     nodes.close().await;
 }

@@ -224,7 +224,7 @@ async fn a_node_that_joins_late_starts_from_a_snapshot() {
         nodes.clusters[1].claim(wish(&nodes.clusters[1], &format!("early/{n}"))).await.unwrap();
     }
     let leader = nodes.leader().await;
-    let raft = &nodes.clusters[leader].inner.raft;
+    let raft = nodes.clusters[leader].inner.raft().unwrap();
     raft.trigger().snapshot().await.unwrap();
     let index = nodes.clusters[leader].status().applied;
     until("a snapshot is there", || {
