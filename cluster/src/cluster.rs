@@ -41,7 +41,7 @@ pub use self::recover::{RecoverError, Recovered, recover_force};
 pub use self::status::{ClusterStatus, NodeStatus};
 pub use self::upkeep::Fault;
 use crate::claim::Wish;
-use crate::command::{Answer, COMMAND_VERSION, Command, Grant, NodeState};
+use crate::command::{Answer, COMMAND_VERSION, Command, Grant, NodeState, Role};
 use crate::control::holder::Holder;
 use crate::detect::{Detector, Health};
 use crate::endpoint::{Alpn, ConnectError, Endpoint, Inbound, Refused};
@@ -107,6 +107,12 @@ impl Cluster {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.inner.identity.node()
+    }
+
+    /// What this node does.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.inner.identity.subject().role
     }
 
     /// Which start of this node's process this is.

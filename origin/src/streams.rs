@@ -96,6 +96,12 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// Whether this node never takes publishers: another one must be asked.
+    #[must_use]
+    pub fn is_of_relay(&self) -> bool {
+        matches!(self, Self::Claim(ClaimError::Relay(_)))
+    }
+
     /// Whether another publisher has the stream; otherwise it cannot be published here and now.
     #[must_use]
     pub fn is_busy(&self) -> bool {
@@ -185,6 +191,7 @@ impl Streams {
                 ClaimError::NoQuorum => "no_quorum",
                 ClaimError::TooManyStreams(_) => "limit",
                 ClaimError::NotHere(_) => "not_here",
+                ClaimError::Relay(_) => "relay",
             };
             refused(reason);
         })?;

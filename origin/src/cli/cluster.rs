@@ -227,6 +227,11 @@ fn description(answer: &Json) -> String {
     }
     for node in nodes.iter().filter(|node| !is(node, "connected")) {
         let why = text(node, "error");
+        if node.get("id") == answer.get("this") {
+            out +=
+                &format!("no origin feeds this relay, which goes on with what it knows: {why}\n");
+            continue;
+        }
         out += &format!("no connection to {} ({}): {why}\n", text(node, "name"), text(node, "id"));
     }
     out

@@ -88,7 +88,7 @@ struct ServeArgs {
     /// What people call the node
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// What the node does in its cluster: origin
+    /// What the node does in its cluster: origin or relay
     #[arg(long, value_name = "ROLE")]
     role: Option<String>,
     /// Where the node stands

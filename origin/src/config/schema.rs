@@ -241,7 +241,9 @@ section! {
         /// Where the node stands. Nodes of a region share a near network: a stream comes into a
         /// region by few of its nodes, and goes on to the others within.
         region: Region = default_region();
-        /// What the node does: "origin" votes and takes publishers.
+        /// What the node does: "origin" votes and takes publishers; "relay" carries streams to
+        /// viewers near it, and joins a cluster of origins. Counts while the data folder is empty;
+        /// afterwards the folder knows.
         role: NodeRole = NodeRole::Origin;
         /// "HOST:PORT" of the cluster port of any origin of the cluster to join. Counts while the
         /// data folder is empty; afterwards the folder knows. Empty: a new cluster begins.

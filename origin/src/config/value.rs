@@ -373,8 +373,10 @@ words! {
 words! {
     /// What a node does in the cluster.
     NodeRole {
-        /// It votes and takes publishers.
+        /// It may vote, and takes publishers.
         Origin = "origin",
+        /// It carries streams to viewers; it neither votes nor takes publishers.
+        Relay = "relay",
     }
 }
 

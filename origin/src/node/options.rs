@@ -176,6 +176,7 @@ pub(super) fn cluster(config: &Config, holder: Arc<dyn Holder>) -> anyhow::Resul
         region: own.region.clone(),
         role: match own.role {
             NodeRole::Origin => Role::Origin,
+            NodeRole::Relay => Role::Relay,
         },
         http: base_urls(values),
         capacity_mbps: CAPACITY_MBPS,

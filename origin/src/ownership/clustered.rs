@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use headwater_cluster::claim::Wish;
 use headwater_cluster::cluster::{self, Cluster};
-use headwater_cluster::command::{Answer, Command, Extension, Refusal, StaleStream};
+use headwater_cluster::command::{
+    Answer, Command, Extension, NodeState, Refusal, Role, StaleStream,
+};
 use headwater_cluster::id::{NodeId, WallTime as ClusterTime};
-use headwater_cluster::state::{Owner, Publisher};
+use headwater_cluster::state::{NodeRecord, Owner, Publisher};
+use headwater_cluster::view::View;
 use headwater_media::{Epoch, GroupSeq, StreamName, WallTime};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -36,6 +39,9 @@ const LEAVING_WITHIN: Duration = Duration::from_secs(1);
 /// News older than this is dropped: a publisher's leaving shows by then in other ways, and numbers
 /// are asked for again while they are short.
 const OLD: Duration = Duration::from_secs(60);
+
+/// Origins that a publisher is told of who came to a relay.
+const ORIGINS_TOLD: usize = 3;
 
 /// A time as the cluster's commands bear it.
 pub(crate) fn cluster_time(now: WallTime) -> ClusterTime {
@@ -161,9 +167,23 @@ fn extended(streams: &Streams, wanted: &[Extension], answer: Answer) {
     }
 }
 
+/// The origins that take publishers, as a sentence lists them: `a at http://10.0.0.1:8080`.
+fn origins(view: &View) -> String {
+    let fit = |node: &&NodeRecord| node.info.role == Role::Origin && node.state() == NodeState::Up;
+    let told = view.nodes().filter(fit).take(ORIGINS_TOLD).map(|node| {
+        let (name, url) = (&node.info.name, node.info.http.first());
+        url.map_or_else(|| name.to_string(), |url| format!("{name} at {url}"))
+    });
+    let told: Vec<_> = told.collect();
+    if told.is_empty() { "none is known to be up now".to_owned() } else { told.join(", ") }
+}
+
 #[async_trait]
 impl Ownership for Clustered {
     async fn claim(&self, ask: Ask) -> Result<Granted, ClaimError> {
+        if let Some(nobody) = self.takes_nobody() {
+            return Err(nobody);
+        }
         if let Some(left) = ask.left.filter(|_| !ask.takeover) {
             self.told_of_leaving(&ask.stream, left).await;
         }
@@ -204,6 +224,13 @@ impl Ownership for Clustered {
             view.node(node).map_or_else(|| node.to_string(), |known| known.info.name.to_string())
         })?;
         Ok(Granted { grant, heritage })
+    }
+
+    fn takes_nobody(&self) -> Option<ClaimError> {
+        (self.cluster.role() == Role::Relay).then(|| {
+            let view = self.cluster.view().borrow().clone();
+            ClaimError::Relay(origins(&view))
+        })
     }
 
     fn is_elsewhere(&self, stream: &StreamName) -> bool {

@@ -71,6 +71,9 @@ pub enum ClaimError {
     /// The cluster is full.
     #[error("the cluster has as many streams as it may have ({0})")]
     TooManyStreams(u32),
+    /// This node is a relay. Comes with the origins' names and where publishers reach them.
+    #[error("this node is a relay, and relays take no publishers: publish at an origin ({0})")]
+    Relay(String),
     /// This node may not publish: it drains, is held for dead, or was removed.
     #[error("this node takes no publishers: {0}")]
     NotHere(String),
@@ -95,6 +98,11 @@ pub trait Ownership: Send + Sync {
     /// # Errors
     /// It is another's, or cannot be given now.
     async fn claim(&self, ask: Ask) -> Result<Granted, ClaimError>;
+
+    /// Why nobody may publish at this node at all, if so.
+    fn takes_nobody(&self) -> Option<ClaimError> {
+        None
+    }
 
     /// Whether another node holds the stream, as far as this one knows.
     fn is_elsewhere(&self, stream: &StreamName) -> bool;

@@ -35,6 +35,10 @@ impl Streams {
     /// # Errors
     /// As [`Self::publish`].
     pub fn may_publish(&self, name: &StreamName) -> Result<Standing, PublishError> {
+        if let Some(nobody) = self.shared.ownership.takes_nobody() {
+            refused("relay");
+            return Err(nobody.into());
+        }
         let now = self.shared.clock.now();
         let table = self.shared.table.lock();
         let known = table.live.get(name);

@@ -81,6 +81,7 @@ async fn status(
         term: status.term,
         applied: status.applied,
         fault: status.fault,
+        fed_by: status.fed_by.map(|origin| origin.0),
         nodes: nodes.map(|node| ClusterNodeView { http: urls(node.id), node }).collect(),
     }))
 }
@@ -216,6 +217,10 @@ fn undecided(error: &ProposeError) -> Problem {
     let slug = match error {
         ProposeError::NoQuorum => "no-quorum",
         ProposeError::TooBusy => "limit-reached",
+        ProposeError::Relay => {
+            let (title, detail) = ("Ask an origin", error.to_string());
+            return Problem::new(StatusCode::CONFLICT, "not-an-origin", title, detail);
+        }
         _ => return failed(error.to_string()),
     };
     let title = "The cluster cannot decide now";

@@ -50,6 +50,8 @@ pub struct ClusterView {
     pub applied: u64,
     /// Why this node takes no part, in words.
     pub fault: Option<String>,
+    /// The origin that feeds this node with the directory, if it is a relay that has one.
+    pub fed_by: Option<u64>,
     /// All nodes, by number.
     pub nodes: Vec<ClusterNodeView>,
 }

@@ -141,6 +141,10 @@ fn refused(error: PublishError) -> Problem {
         PublishError::Busy(_) | PublishError::Claim(ClaimError::Busy { .. }) => {
             Problem::new(StatusCode::CONFLICT, "stream-busy", "Stream has a publisher", detail)
         }
+        PublishError::Claim(ClaimError::Relay(_)) => {
+            let title = "Relays take no publishers";
+            Problem::new(StatusCode::FORBIDDEN, "relay-takes-no-publishers", title, detail)
+        }
         PublishError::Claim(ClaimError::NoQuorum) => {
             Problem::new(unavailable, "no-quorum", "No quorum", detail).retry_after(1)
         }

@@ -447,7 +447,11 @@ fn end_of(reason: EndReason) -> End {
 }
 
 fn refusal_of(error: &PublishError) -> Refusal {
-    if error.is_busy() { Refusal::BadName } else { Refusal::Unavailable }
+    match error {
+        error if error.is_busy() => Refusal::BadName,
+        error if error.is_of_relay() => Refusal::Denied,
+        _ => Refusal::Unavailable,
+    }
 }
 
 /// Completes when `token`, if there is one, is cancelled.

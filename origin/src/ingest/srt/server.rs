@@ -194,7 +194,9 @@ async fn find(
     match asked.mode {
         Mode::Publish => match streams.publish(&asked.stream, handle).await {
             Ok(publisher) => Ok(Wanted::Publish(Box::new(publisher))),
-            Err(error) => Err(Refusal::new(if error.is_busy() { 409 } else { 503 }, error)),
+            Err(error) if error.is_busy() => Err(Refusal::new(409, error)),
+            Err(error) if error.is_of_relay() => Err(Refusal::new(403, error)),
+            Err(error) => Err(Refusal::new(503, error)),
         },
         Mode::Request => streams
             .find(&asked.stream)
