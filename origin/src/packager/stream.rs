@@ -48,6 +48,7 @@ pub struct StreamRenditions {
     list: ArcSwap<Vec<Arc<Rendition>>>,
     changes: watch::Sender<u64>,
     last_start: Mutex<Option<Instant>>,
+    last_placed: Mutex<Option<Instant>>,
     audience: Mutex<Option<Audience>>,
     multivariant: Latest,
 }
@@ -86,6 +87,17 @@ impl StreamRenditions {
     #[must_use]
     pub fn last_start(&self) -> Option<Instant> {
         *self.last_start.lock()
+    }
+
+    /// Notes that a player that starts was given the playlist by which it finds its place.
+    pub fn note_placed(&self, now: Instant) {
+        *self.last_placed.lock() = Some(now);
+    }
+
+    /// When one last was.
+    #[must_use]
+    pub fn last_placed(&self) -> Option<Instant> {
+        *self.last_placed.lock()
     }
 
     /// Notes that a player took `micros` of media time.
@@ -172,6 +184,7 @@ impl Packager {
             list: ArcSwap::from_pointee(Vec::new()),
             changes: watch::channel(0).0,
             last_start: Mutex::new(None),
+            last_placed: Mutex::new(None),
             audience: Mutex::new(None),
             multivariant: Latest::default(),
         });

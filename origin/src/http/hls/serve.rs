@@ -228,7 +228,11 @@ impl HlsService {
                 if query.msn.is_none() {
                     start::after_video(&self.waiting, &stream, &rendition).await;
                 }
-                self.playlist(&stream, &rendition, query, asked).await
+                let reply = self.playlist(&stream, &rendition, query, asked).await;
+                if query.msn.is_none() {
+                    start::placed(&stream, &rendition);
+                }
+                reply
             }
             Resource::Init { rendition, version } => {
                 let rendition = existing(&stream, rendition)?;

@@ -13,15 +13,20 @@ use super::serve::goes_on;
 use super::wait::{Look, Waiting, pause, until};
 use crate::packager::{Rendition, StreamRenditions};
 
-/// How much later than asked for an audio playlist beside video is given to a player that starts,
-/// at least. hls.js (1.7) cannot place sound before it has parsed video, which takes it some 200 ms;
+/// How long after the video's playlist that of the sound beside it is given to a player that starts,
+/// at least. hls.js (1.7) cannot place sound before it has parsed video, which takes it 100 to 200 ms;
 /// if the sound's playlist is there first, it looks again every 100 ms and starts that much later.
-const AUDIO_AFTER_VIDEO: Duration = Duration::from_millis(250);
-/// How long after a part's birth it is then given. Where the player finds its place by the sound, it
-/// starts with the part that holds the place, and so up to a part behind it. Just after a birth the
-/// place, three parts behind the edge by the player's own clock, is just after a part's beginning;
-/// this much after, so that parts which come a little late do not put it just before.
-const AFTER_BIRTH: Duration = Duration::from_millis(20);
+const AUDIO_AFTER_VIDEO: Duration = Duration::from_millis(180);
+/// And at most, where no such playlist was asked for or parts are long. hls.js sought its place by the
+/// video's playlist and moves it to where the sound begins, if that is less than 250 ms later; else
+/// it goes back for older sound, or waits at a hole.
+const AUDIO_AFTER_VIDEO_MAX: Duration = Duration::from_millis(250);
+/// By how much less than a whole number of parts that is. The player begins with the part of sound
+/// that holds its place, up to a part behind it by chance. A whole number of parts after the video's
+/// playlist, which is given at a part's birth, the place is 10 to 40 ms after a part's beginning.
+const BEFORE_PART: Duration = Duration::from_millis(10);
+/// How long after the sound's playlist was asked for that of the video has surely been given.
+const BOTH_ASKED: Duration = Duration::from_millis(120);
 /// A player that asked for the multivariant playlist asks for the others within this time.
 const START: Duration = Duration::from_secs(1);
 
@@ -72,6 +77,13 @@ async fn birth(waiting: &Arc<Waiting>, leader: &Rendition) {
     let _ = newer.await;
 }
 
+/// Notes that a player was given the leading rendition's playlist, by which it places its start.
+pub(super) fn placed(stream: &StreamRenditions, rendition: &Rendition) {
+    if leader(stream).is_some_and(|leader| leader.name() == rendition.name()) {
+        stream.note_placed(Instant::now());
+    }
+}
+
 /// Holds the answer of an audio playlist back while a player starts that needs the video's first.
 pub(super) async fn after_video(
     waiting: &Arc<Waiting>,
@@ -80,9 +92,33 @@ pub(super) async fn after_video(
 ) {
     let video = leader(stream).filter(|leader| leader.kind() == MediaKind::Video);
     let Some(video) = video.filter(|_| rendition.kind() == MediaKind::Audio) else { return };
-    if stream.last_start().is_some_and(|at| at.elapsed() < START) {
-        pause(waiting, AUDIO_AFTER_VIDEO).await;
-        birth(waiting, &video).await;
-        pause(waiting, AFTER_BIRTH).await;
+    let asked = Instant::now();
+    let started = stream.last_start().filter(|at| asked.duration_since(*at) < START);
+    let Some(started) = started else { return };
+    pause(waiting, BOTH_ASKED).await;
+    let latest = asked + AUDIO_AFTER_VIDEO_MAX;
+    let placed = stream.last_placed().filter(|at| *at >= started);
+    let target = video.version().snapshot().part_target_micros();
+    let at = placed.map_or(latest, |at| latest.min(at + after_place(target)));
+    pause(waiting, at.saturating_duration_since(Instant::now())).await;
+}
+
+/// How long after the video's playlist that of the sound is given, for parts of `target` microseconds.
+fn after_place(target: i64) -> Duration {
+    let part = Duration::from_micros(target.max(1_000).unsigned_abs());
+    let least = AUDIO_AFTER_VIDEO + BEFORE_PART;
+    let parts = least.as_micros().div_ceil(part.as_micros());
+    part * u32::try_from(parts).unwrap_or(1) - BEFORE_PART
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sound_is_given_a_little_before_a_whole_number_of_parts_after_the_video() {
+        for (part_ms, after_ms) in [(20, 190), (50, 190), (100, 190), (200, 190), (66, 188)] {
+            assert_eq!(after_place(part_ms * 1_000).as_millis(), after_ms, "{part_ms} ms");
+        }
     }
 }
