@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::snapshot::{Segment, SegmentState, Snapshot};
 
 /// `PART-HOLD-BACK` in parts: the least that RFC 8216bis recommends.
-const HOLD_BACK_PARTS: i64 = 3;
+pub const HOLD_BACK_PARTS: i64 = 3;
 /// `CAN-SKIP-UNTIL` in target durations: the least that RFC 8216bis allows.
 const SKIP_UNTIL_TARGETS: i64 = 6;
 /// Parts are listed for segments that reach into this many target durations before the end.

@@ -5,6 +5,7 @@
 import { json } from './api.js';
 import { PictureClock, percentile } from './latency.js';
 import { following } from './loader.js';
+import { rescue } from './rescue.js';
 import { Route, pause } from './servers.js';
 import { retryDelay } from './webrtc.js';
 
@@ -40,6 +41,8 @@ export class HlsPlayer {
   startupMs = null;
   reconnects = 0;
   stalls = 0;
+  /** How often hls.js waited for what it did not ask for. */
+  rescues = 0;
   #path;
   #api;
   #video;
@@ -142,6 +145,7 @@ export class HlsPlayer {
       this.#bytes = 0;
       this.#before = null;
       hls.on(Hls.Events.FRAG_BUFFERED, (_, { stats }) => { this.#bytes += stats?.loaded ?? 0; });
+      rescue(Hls, hls, () => { this.rescues += 1; });
       let mended = false;
       hls.on(Hls.Events.ERROR, (_, { fatal, type, details, response }) => {
         if (!fatal) return;
