@@ -115,14 +115,19 @@ fn age(tracks: &[Track], clock: Clock) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }
 
-/// The track of this kind to send: the first that WebRTC can carry, else the first, for which the
-/// answer says what is wrong with it.
+/// The track of this kind to send: of those that WebRTC can carry the one with most pixels (the
+/// highest layer of a publisher's simulcast, in whatever order it lists them), the first of equals;
+/// else the first of all, for which the answer says what is wrong with it.
 fn choose(broadcast: &Broadcast, kind: MediaKind) -> Option<Track> {
     let tracks = broadcast.tracks();
     let fits = |track: &&Track| {
         track.kind() == kind && track.config().is_some_and(|config| carried(&config.codec))
     };
-    let found = tracks.iter().find(fits);
+    let pixels = |track: &&Track| {
+        let resolution = track.config().and_then(|config| config.codec.resolution());
+        resolution.map_or(0, |it| u64::from(it.width) * u64::from(it.height))
+    };
+    let found = tracks.iter().filter(fits).rev().max_by_key(pixels);
     found.or_else(|| tracks.iter().find(|track| track.kind() == kind)).cloned()
 }
 
