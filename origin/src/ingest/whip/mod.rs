@@ -253,3 +253,59 @@ impl Live {
         Ok(self.tracks.len() - 1)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests read the clock")]
+mod tests {
+    use bytes::Bytes;
+    use headwater_media::StreamName;
+    use headwater_sfu::CloseReason;
+
+    use super::*;
+    use crate::ownership::alone::{Alone, pulls};
+    use crate::sessions::{Role, SessionInfo, Sessions};
+    use crate::streams::{Streams, StreamsOptions};
+
+    fn sound(clock: Clock, n: i64, size: usize) -> IncomingFrame {
+        let mut data = vec![0; size];
+        data[0] = 0xfc;
+        IncomingFrame {
+            track: TrackSlot { kind: MediaKind::Audio, line: 0, rid: None },
+            codec: IncomingCodec::Opus { channels: 2 },
+            time: MediaTime::new(n * 960, ClockRate::OPUS),
+            capture: clock.now().plus_micros(n * 20_000),
+            synced: true,
+            keyframe: true,
+            contiguous: true,
+            data: Bytes::from(data),
+            received: Instant::now(),
+        }
+    }
+
+    /// Frames that the stream has got, of those that came before it was taken.
+    async fn taken_of(frames: i64, size: usize) -> u64 {
+        let (clock, sessions) = (Clock::start(), Sessions::new(Clock::start(), 10));
+        let streams = Streams::new(clock, StreamsOptions::default(), Alone::new(), pulls());
+        let stream = StreamName::parse("cam").unwrap();
+        let (role, peer) = (Role::Publisher, "127.0.0.1:9".parse().unwrap());
+        let info = SessionInfo { role, protocol: "whip", stream: stream.clone(), peer };
+        let session = sessions.open(info).unwrap();
+        let counters = Arc::clone(session.counters());
+        let mut sink = WhipSink::new(clock);
+        for n in 0..frames {
+            sink.frame(sound(clock, n, size)).unwrap();
+        }
+        sink.first_frame().await;
+        let publisher = streams.publish(&stream, &session).await.unwrap();
+        sink.begin(publisher, session, "m=audio 9 x 111\r\na=recvonly\r\n");
+        sink.closed(CloseReason::Requested);
+        counters.frames_in.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_the_stream_is_asked_for_goes_first_unless_it_is_too_much() {
+        assert_eq!(taken_of(50, 100).await, 50);
+        assert_eq!(taken_of(1 + HELD_FRAMES_MAX as i64, 100).await, 0, "too many frames");
+        assert_eq!(taken_of(40, HELD_BYTES_MAX / 32).await, 0, "too many bytes");
+    }
+}
