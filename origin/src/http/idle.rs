@@ -4,15 +4,13 @@
 //! Not here: closing the connection (`library`).
 #![allow(clippy::disallowed_methods, reason = "driver: reads the clock")]
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use axum::body::{Body, HttpBody as _};
 use parking_lot::Mutex;
+
+use super::guarded::{Guard, guarded};
 
 /// The requests of one connection.
 #[derive(Debug, Default)]
@@ -52,7 +50,7 @@ pub(super) struct Underway {
 impl Underway {
     /// Goes on until `body` is sent.
     pub(super) fn until_sent(self, body: Body) -> Body {
-        if body.is_end_stream() { body } else { Body::new(Held { body, _underway: self }) }
+        if body.is_end_stream() { body } else { guarded(body, self) }
     }
 }
 
@@ -66,30 +64,7 @@ impl Drop for Underway {
     }
 }
 
-struct Held {
-    body: Body,
-    _underway: Underway,
-}
-
-impl HttpBody for Held {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
+impl Guard for Underway {}
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 pub mod api;
 mod body;
 mod direct;
+mod guarded;
 pub mod health;
 pub mod hls;
 mod idle;

@@ -5,16 +5,14 @@
 //! the system finds (`TCP_USER_TIMEOUT`).
 #![allow(clippy::disallowed_methods, reason = "driver: reads the clock")]
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use axum::body::{Body, HttpBody as _};
 use parking_lot::Mutex;
+
+use super::guarded::{Guard, guarded};
 
 /// The bodies of one connection.
 #[derive(Debug)]
@@ -65,9 +63,9 @@ impl Bodies {
         if body.is_end_stream() {
             return body;
         }
-        let handed = Arc::new(AtomicU64::new(TAKEN));
-        self.open.lock().push(Arc::downgrade(&handed));
-        Body::new(Watched { body, handed, of: Arc::clone(self) })
+        let at = Arc::new(AtomicU64::new(TAKEN));
+        self.open.lock().push(Arc::downgrade(&at));
+        guarded(body, Handed { at, of: Arc::clone(self) })
     }
 
     /// Whether a body waits for its client for longer than `patience`. Forgets those that are over.
@@ -85,39 +83,25 @@ impl Bodies {
     }
 }
 
-struct Watched {
-    body: Body,
+/// A body's mark.
+struct Handed {
     /// When bytes were handed out for which no more have been asked since.
-    handed: Arc<AtomicU64>,
+    at: Arc<AtomicU64>,
     of: Arc<Bodies>,
 }
 
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
+impl Guard for Handed {
+    fn asked(&mut self, gave: bool) {
         // One that has nothing yet waits for the node, not for the client.
-        let handed = if polled.is_ready() { self.of.now() } else { TAKEN };
-        self.handed.store(handed, Ordering::Relaxed);
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let at = if gave { self.of.now() } else { TAKEN };
+        self.at.store(at, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http_body::Frame;
     use http_body_util::{BodyExt as _, Full, StreamBody};
 
     use super::*;

@@ -9,11 +9,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use axum::{Extension, Router};
 use headwater_cluster::cluster::{Cluster, ProposeError, TokenError};
 use headwater_cluster::command::{Answer, NodeState, Refusal, Role};
 use headwater_cluster::id::NodeId;
@@ -24,10 +23,9 @@ use http::request::Parts;
 use serde::Deserialize;
 
 use super::view::{ClusterNodeView, ClusterView, JoinTokenView};
-use super::{admin, json};
+use super::{Operator, json};
 use crate::config::{Input, Value};
 use crate::http::names::{self, PathOf};
-use crate::http::server::Peer;
 use crate::http::{App, Problem, body};
 
 /// Life of a join token unless it is asked for another one.
@@ -61,12 +59,7 @@ pub(in crate::http) fn unready(cluster: &Cluster) -> Vec<String> {
     standing.map(str::to_owned).into_iter().collect()
 }
 
-async fn status(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
-    parts: Parts,
-) -> Result<Response, Problem> {
-    admin(&app, peer, &parts)?;
+async fn status(Operator { app, .. }: Operator) -> Result<Response, Problem> {
     // Raft's own idea of its leader outlives the leader; a majority is there if it answers now.
     let quorum = app.cluster.linearizable().await.is_ok();
     let status = app.cluster.status();
@@ -95,19 +88,17 @@ struct TokenRequest {
 }
 
 async fn join_token(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
+    Operator { app, peer }: Operator,
     parts: Parts,
     body: Body,
 ) -> Result<Response, Problem> {
-    admin(&app, peer, &parts)?;
     let life = life(&app, &parts, body).await?;
     let token = app.cluster.join_token(life).await.map_err(|error| match error {
         TokenError::Propose(error) => undecided(&error),
         TokenError::Refused(refusal) => refused(&refusal),
         other => failed(other.to_string()),
     })?;
-    tracing::info!(peer = %peer.0, life_seconds = life.as_secs(), "made a join token");
+    tracing::info!(peer = %peer, life_seconds = life.as_secs(), "made a join token");
     let micros = i64::try_from(life.as_micros()).unwrap_or(i64::MAX);
     let answer = JoinTokenView {
         token: token.to_string(),
@@ -142,26 +133,14 @@ async fn life(app: &App, parts: &Parts, body: Body) -> Result<Duration, Problem>
     life.ok_or_else(|| invalid(format!("expires: expected {}", Duration::allowed())))
 }
 
-async fn drain(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
-    path: PathOf,
-    parts: Parts,
-) -> Result<Response, Problem> {
-    admin(&app, peer, &parts)?;
+async fn drain(Operator { app, peer }: Operator, path: PathOf) -> Result<Response, Problem> {
     let node = named(&app, path)?;
     done(app.cluster.drain(node).await)?;
-    tracing::info!(%node, peer = %peer.0, "the node drains: asked for through the API");
+    tracing::info!(%node, peer = %peer, "the node drains: asked for through the API");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn remove(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
-    path: PathOf,
-    parts: Parts,
-) -> Result<Response, Problem> {
-    admin(&app, peer, &parts)?;
+async fn remove(Operator { app, peer }: Operator, path: PathOf) -> Result<Response, Problem> {
     let node = named(&app, path)?;
     let view = app.cluster.view().borrow().clone();
     let origin = |id: NodeId| {
@@ -172,7 +151,7 @@ async fn remove(
         return Err(Problem::new(StatusCode::CONFLICT, "last-origin", "Last origin", detail));
     }
     done(app.cluster.remove(node).await)?;
-    tracing::warn!(%node, peer = %peer.0, "removed the node: asked for through the API");
+    tracing::warn!(%node, peer = %peer, "removed the node: asked for through the API");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

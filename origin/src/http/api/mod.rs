@@ -7,9 +7,10 @@ mod measure;
 mod view;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use axum::{Extension, Json, Router};
@@ -48,8 +49,22 @@ pub(super) fn router() -> Router<Arc<App>> {
         .merge(cluster::router())
 }
 
-fn admin(app: &App, peer: Peer, parts: &Parts) -> Result<(), Problem> {
-    app.allow(peer.0, parts, Action::Admin, None)
+/// Who asks is an operator: the seam of access has let the request pass.
+struct Operator {
+    app: Arc<App>,
+    peer: SocketAddr,
+}
+
+impl FromRequestParts<Arc<App>> for Operator {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
+        let peer = Extension::<Peer>::from_request_parts(parts, app).await;
+        let Extension(Peer(peer)) = peer.map_err(IntoResponse::into_response)?;
+        let allowed = app.allow(peer, parts, Action::Admin, None);
+        allowed.map_err(IntoResponse::into_response)?;
+        Ok(Self { app: Arc::clone(app), peer })
+    }
 }
 
 fn json(value: impl serde::Serialize) -> Response {
@@ -60,12 +75,7 @@ async fn openapi() -> Response {
     ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
-async fn node(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
-    parts: Parts,
-) -> Result<Response, Problem> {
-    admin(&app, peer, &parts)?;
+async fn node(Operator { app, .. }: Operator) -> Result<Response, Problem> {
     Ok(json(NodeView {
         version: env!("CARGO_PKG_VERSION"),
         role: "origin",
@@ -78,12 +88,7 @@ async fn node(
     }))
 }
 
-async fn streams(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
-    parts: Parts,
-) -> Result<Response, Problem> {
-    admin(&app, peer, &parts)?;
+async fn streams(Operator { app, .. }: Operator) -> Result<Response, Problem> {
     let sessions = Attendance::of(app.sessions.list());
     let broadcasts = app.streams.list();
     let streams =
@@ -91,24 +96,13 @@ async fn streams(
     Ok(json(StreamList { streams }))
 }
 
-async fn stream(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
-    path: PathOf,
-    parts: Parts,
-) -> Result<Response, Problem> {
-    admin(&app, peer, &parts)?;
+async fn stream(Operator { app, .. }: Operator, path: PathOf) -> Result<Response, Problem> {
     let name = names::stream(&names::path(path)?)?;
     let sessions = Attendance::of(app.sessions.list());
     view_of(&app, &name, &sessions).map(json).ok_or_else(|| names::no_such_stream(&name))
 }
 
-async fn sessions(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
-    parts: Parts,
-) -> Result<Response, Problem> {
-    admin(&app, peer, &parts)?;
+async fn sessions(Operator { app, .. }: Operator, parts: Parts) -> Result<Response, Problem> {
     let limit = match names::query(&parts, "limit").map(|text| text.parse()) {
         None => SESSIONS_DEFAULT,
         Some(Ok(limit)) => limit,
@@ -126,19 +120,13 @@ async fn sessions(
     Ok(json(SessionList { sessions, total }))
 }
 
-async fn kick(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
-    path: PathOf,
-    parts: Parts,
-) -> Result<StatusCode, Problem> {
-    admin(&app, peer, &parts)?;
+async fn kick(Operator { app, peer }: Operator, path: PathOf) -> Result<StatusCode, Problem> {
     let text = names::path(path).map_err(|_| names::no_such_session())?;
     let id = names::session(&text)?;
     if !app.sessions.kick(id) {
         return Err(names::no_such_session());
     }
-    tracing::info!(session = %id, peer = %peer.0, "kicked through the API");
+    tracing::info!(session = %id, peer = %peer, "kicked through the API");
     Ok(StatusCode::NO_CONTENT)
 }
 
