@@ -202,15 +202,49 @@ fn count(stats: &SessionStats, session: &SessionHandle) {
 
 #[cfg(test)]
 mod tests {
+    use headwater_media::codec::Resolution;
     use headwater_media::codec::opus::OpusConfig;
+    use headwater_media::codec::vp8::Vp8Config;
     use headwater_media::frame::GroupHeader;
     use headwater_media::limits::BusLimits;
     use headwater_media::{
         ClockRate, ConfigVersion, DiscontinuitySeq, Epoch, GroupSeq, MediaTime, PartPlan,
-        TrackConfig, TrackName,
+        TrackConfig, TrackName, WallTime,
     };
 
     use super::*;
+
+    fn header(codec: Codec, wall: WallTime) -> GroupHeader {
+        let (rate, frame_ticks) = (ClockRate::OPUS, 960);
+        let parts = PartPlan { target_ticks: 9_600, frame_ticks };
+        GroupHeader {
+            seq: GroupSeq(0),
+            epoch: Epoch(1),
+            discontinuity: DiscontinuitySeq(0),
+            start: MediaTime::new(0, rate),
+            wall,
+            independent: true,
+            expected_frames: None,
+            target_duration_s: Some(2),
+            config: Arc::new(TrackConfig { version: ConfigVersion(0), codec, rate, parts }),
+        }
+    }
+
+    #[test]
+    fn of_simulcast_layers_the_largest_is_sent_in_whatever_order_they_came() {
+        let layers = [("video", 320), ("video-2", 1_280), ("video-3", 640), ("video-4", 1_280)];
+        let broadcast = Broadcast::new(StreamName::parse("a").unwrap(), BusLimits::default());
+        let mut writers = Vec::new();
+        for (name, width) in layers {
+            let name = TrackName::parse(name).unwrap();
+            let mut writer = broadcast.add_track(name, MediaKind::Video).unwrap();
+            let resolution = Resolution { width, height: width / 2 };
+            writer.begin_group(header(Codec::Vp8(Vp8Config { resolution }), WallTime(0))).unwrap();
+            writers.push(writer);
+        }
+        let chosen = choose(&broadcast, MediaKind::Video).unwrap();
+        assert_eq!(chosen.name().as_str(), "video-2");
+    }
 
     #[tokio::test]
     async fn a_track_that_stays_silent_does_not_hold_up_the_players_of_a_running_stream() {
@@ -218,24 +252,8 @@ mod tests {
         let broadcast = Broadcast::new(StreamName::parse("a").unwrap(), BusLimits::default());
         let mut audio = broadcast.add_track(TrackName::audio(), MediaKind::Audio).unwrap();
         let _silent = broadcast.add_track(TrackName::video(), MediaKind::Video).unwrap();
-        let codec = Codec::Opus(OpusConfig { channels: 2, pre_skip: 0, input_sample_rate: 48_000 });
-        let parts = PartPlan { target_ticks: 9_600, frame_ticks: 960 };
-        let header = GroupHeader {
-            seq: GroupSeq(0),
-            epoch: Epoch(1),
-            discontinuity: DiscontinuitySeq(0),
-            start: MediaTime::new(0, ClockRate::OPUS),
-            wall: clock.now().plus_micros(-10_000_000),
-            independent: true,
-            expected_frames: None,
-            target_duration_s: Some(2),
-            config: Arc::new(TrackConfig {
-                version: ConfigVersion(0),
-                codec,
-                rate: ClockRate::OPUS,
-                parts,
-            }),
-        };
+        let opus = Codec::Opus(OpusConfig { channels: 2, pre_skip: 0, input_sample_rate: 48_000 });
+        let header = header(opus, clock.now().plus_micros(-10_000_000));
         audio.begin_group(header).unwrap();
         let settled = settle(&broadcast, clock, Duration::from_secs(60));
         tokio::time::timeout(TRACKS_WAIT, settled).await.unwrap();
