@@ -85,7 +85,8 @@ fn is_bad_start(snapshot: &Snapshot) -> bool {
     let part = snapshot.part_target_micros();
     // The sound begins about 200 ms after the place, which is three parts behind the edge.
     let left_out = open.micros() - HOLD_BACK_PARTS * part + UNNOTICED_MICROS;
-    let sound = left_out >= part && left_out < part + UNNOTICED_MICROS;
+    // From 0 on it begins in this segment, though the place may be in the one before.
+    let sound = left_out >= 0 && left_out < part + UNNOTICED_MICROS;
     let before = snapshot.segments.iter().rev().skip(1).find(|one| !one.is_gap());
     let ends = before.is_some_and(|before| (before.micros() - open.micros()).abs() < part);
     sound || ends
@@ -159,9 +160,10 @@ mod tests {
                 bad.push(frames);
             }
         }
-        // Parts are of six frames: three parts, of which the sound's first is left out; ten, while the
-        // one frame after them is no part yet.
-        let expected: Vec<_> = (18..24).chain(60..62).collect();
+        // Parts are of six frames: two parts, where the place is before the segment and the sound in it;
+        // three, of which the sound's first is left out; ten, while the one frame after them is no part
+        // yet.
+        let expected: Vec<_> = (12..24).chain(60..62).collect();
         assert_eq!(bad, expected);
     }
 
