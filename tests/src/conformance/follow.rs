@@ -11,7 +11,7 @@ use headwater_media::fmp4::read::{Init, read_fragments, read_init};
 
 use super::births::Births;
 use super::client::{Answer, Client};
-use super::playlist::Playlist;
+use super::playlist::{Part, Playlist};
 use super::rules::{Complaints, check_alone, check_pair, hint_came_true};
 
 /// What to follow.
@@ -83,7 +83,7 @@ pub async fn follow(
         fetched: HashMap::new(),
         order: VecDeque::new(),
         read: HashSet::new(),
-        init: None,
+        inits: HashMap::new(),
         answers: Vec::new(),
     };
     let mut list = reader.playlist("").await?;
@@ -108,7 +108,8 @@ struct Reader {
     order: VecDeque<String>,
     /// Parts that were read.
     read: HashSet<String>,
-    init: Option<(String, Init)>,
+    /// Init sections by name.
+    inits: HashMap<String, Init>,
     /// Blocking answers: what was asked for, when, and when the answer was complete.
     answers: Vec<(u64, u64, Instant, Instant)>,
 }
@@ -231,15 +232,15 @@ impl Reader {
 
     /// Fetches parts and segments that are new, reads them, and compares sums.
     async fn media(&mut self, list: &Playlist) -> Result<(), String> {
-        let map = list.all().last().and_then(|segment| segment.map.clone());
-        if let Some(map) = map.filter(|map| self.init.as_ref().is_none_or(|(name, _)| name != map))
-        {
-            let answer = self.get(&map).await?;
-            let init = read_init(&answer.body).map_err(|error| format!("{map}: {error:?}"))?;
-            self.keep(&map, &answer.body);
-            self.init = Some((map, init));
-        }
         for segment in list.all() {
+            // A segment without parts is old, and its init section may be gone with the next.
+            let map = segment.map.as_ref().filter(|_| !segment.parts.is_empty());
+            if let Some(map) = map.filter(|map| !self.inits.contains_key(*map)) {
+                let answer = self.get(map).await?;
+                let init = read_init(&answer.body).map_err(|error| format!("{map}: {error:?}"))?;
+                self.keep(map, &answer.body);
+                self.inits.insert(map.clone(), init);
+            }
             for part in &segment.parts {
                 if !self.read.insert(part.uri.clone()) {
                     continue;
@@ -248,7 +249,7 @@ impl Reader {
                     let answer = self.get(&part.uri).await?;
                     self.media_answer(&part.uri, &answer);
                 }
-                self.part(&part.uri, part.duration, part.independent);
+                self.part(segment.map.as_ref(), part);
                 self.outcome.parts += 1;
             }
             let whole = !segment.uri.is_empty() && !segment.gap && !segment.parts.is_empty();
@@ -281,10 +282,10 @@ impl Reader {
     }
 
     /// A part must last as long as the playlist says, and begin as it says.
-    fn part(&mut self, name: &str, duration: f64, independent: bool) {
-        let Some(((_, init), body)) = self.init.as_ref().zip(self.fetched.get(name)) else {
-            return;
-        };
+    fn part(&mut self, map: Option<&String>, part: &Part) {
+        let Part { uri: name, duration, independent } = part;
+        let init = map.and_then(|map| self.inits.get(map));
+        let Some((init, body)) = init.zip(self.fetched.get(name)) else { return };
         let fragments = match read_fragments(init, body) {
             Ok(fragments) => fragments,
             Err(error) => {
@@ -295,11 +296,11 @@ impl Reader {
         let samples = fragments.iter().flat_map(|fragment| &fragment.samples);
         let ticks: u64 = samples.clone().map(|sample| u64::from(sample.duration)).sum();
         let real = ticks as f64 / f64::from(init.timescale);
-        self.complaints.unless((real - duration).abs() < 0.000_1, || {
+        self.complaints.unless((real - *duration).abs() < 0.000_1, || {
             format!("{name} lasts {real} s, the playlist says {duration}")
         });
         let sync = samples.clone().next().is_some_and(|sample| sample.sync);
-        self.complaints.unless(sync == independent, || {
+        self.complaints.unless(sync == *independent, || {
             format!("{name} begins with a keyframe: {sync}, INDEPENDENT: {independent}")
         });
     }
