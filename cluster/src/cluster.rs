@@ -351,10 +351,6 @@ impl Inner {
         self.net.as_ref().map(|(endpoint, registry)| (endpoint, registry))
     }
 
-    pub(crate) fn links(&self) -> &Arc<Links> {
-        &self.links
-    }
-
     pub(crate) fn region(&self) -> &Region {
         &self.options.region
     }

@@ -185,6 +185,9 @@ impl Inner {
         if link.live().is_none() && link.wait(within).await.is_none() {
             return Response::NotLeader { leader: None };
         }
+        if link.live().is_some_and(|live| live.hello.protocol.1 < request.since()) {
+            return Response::Failed(format!("node {} does not know what it is asked yet", node.0));
+        }
         match link.ask(request, PRIORITY, CONTROL_MAX, within).await {
             Ok(response) => response,
             Err(error) => {

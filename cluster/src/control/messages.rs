@@ -47,6 +47,17 @@ pub(crate) enum Request {
     Attending(Vec<(NodeId, Incarnation)>),
 }
 
+impl Request {
+    /// The first version of the protocol between nodes that has it. A node of an older one takes it
+    /// for garbage, and would end the connection.
+    pub(crate) fn since(&self) -> u16 {
+        match self {
+            Request::Silence { .. } | Request::Follow { .. } | Request::Attending(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
 /// What is answered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Response {

@@ -21,6 +21,8 @@ use crate::transport::wire::CONTROL_MAX;
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 /// Control requests go before media.
 const PRIORITY: i32 = 5;
+/// How long a read waits for an origin to feed this relay: what finding another one takes.
+const FEEDER_WITHIN: Duration = Duration::from_millis(500);
 /// How long the last word of a relay that stops may take.
 const GOODBYE_MAX: Duration = Duration::from_millis(300);
 
@@ -79,6 +81,10 @@ impl Inner {
     ) -> Result<(), ProposeError> {
         let deadline = Instant::now() + self.propose_within();
         let left = || deadline.saturating_duration_since(Instant::now());
+        // Who is cut off need not wait to know it.
+        if following.wait(FEEDER_WITHIN.min(left())).await.is_none() {
+            return Err(ProposeError::NoQuorum);
+        }
         let Some(Response::Index(index)) = following.ask(&Request::ReadIndex, left()).await else {
             return Err(ProposeError::NoQuorum);
         };

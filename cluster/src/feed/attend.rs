@@ -15,14 +15,12 @@ use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 
-use super::SINCE_PROTOCOL;
 use super::server::Feeds;
 use super::wire::Standing;
 use crate::cluster::Inner;
 use crate::command::{Command, Role};
 use crate::control::messages::Request;
 use crate::detect::Health;
-use crate::endpoint::Alpn;
 use crate::id::NodeId;
 use crate::transport::hello::frames;
 
@@ -116,9 +114,7 @@ fn report(cluster: &Arc<Inner>, feeds: &Feeds, leader: Option<NodeId>, now: Inst
         present
     };
     let Some(leader) = leader.filter(|leader| *leader != cluster.identity().node()) else { return };
-    let link = cluster.links().get(Alpn::Control, leader).and_then(|link| link.live());
-    let knows = link.is_some_and(|live| live.hello.protocol.1 >= SINCE_PROTOCOL);
-    if present.is_empty() || !knows {
+    if present.is_empty() {
         return;
     }
     let cluster = cluster.clone();

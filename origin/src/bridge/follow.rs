@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{join_all, select_all};
 use futures_util::stream::FuturesUnordered;
+use headwater_cluster::cluster::Fault;
 use headwater_cluster::command::{Cut, NodeState};
 use headwater_cluster::id::NodeId;
 use headwater_cluster::state::{Publisher, StreamRecord};
@@ -63,11 +64,20 @@ impl Bridge {
 
     /// Follows the cluster's view until it is gone.
     pub(super) async fn follow(self: Arc<Self>) {
-        let mut views = self.cluster.view();
+        let (mut views, mut faults) = (self.cluster.view(), self.cluster.fault());
         loop {
             let view = views.borrow_and_update().clone();
+            // The others may not have let it see the entry that removed it.
+            let told = *faults.borrow_and_update() == Some(Fault::Removed);
+            if told || view.is_removed(self.cluster.node()) {
+                self.streams.expel();
+            }
             self.settle(&view);
-            if views.changed().await.is_err() {
+            let changed = tokio::select! {
+                changed = views.changed() => changed,
+                changed = faults.changed() => changed,
+            };
+            if changed.is_err() {
                 return;
             }
         }

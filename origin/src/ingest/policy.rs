@@ -65,6 +65,9 @@ pub enum EndReason {
     /// The cluster has given the stream to another node while this one was out of touch.
     #[error("the cluster has given the stream to another publisher, at another node")]
     Fenced,
+    /// An operator removed the node from its cluster.
+    #[error("this node was removed from its cluster: publish at another one")]
+    Removed,
     /// An operator ended it.
     #[error("an operator ended the session")]
     Kicked,

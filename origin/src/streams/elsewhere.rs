@@ -176,6 +176,19 @@ impl Streams {
         }
     }
 
+    /// This node was removed from its cluster, which may give its streams to others from now on: its
+    /// publishers' sessions end.
+    pub fn expel(&self) {
+        let now = self.shared.clock.now();
+        let mut table = self.shared.table.lock();
+        for (stream, entry) in &mut table.live {
+            if entry.publisher.is_some() {
+                tracing::warn!(%stream, "this node was removed: its publisher's session ends");
+                entry.stop_publisher(EndReason::Removed, now);
+            }
+        }
+    }
+
     /// The cluster says that another node has owned the stream since `epoch`: who watches here goes
     /// on watching what comes from there. False when it is not published here, or in that epoch
     /// or a later one.

@@ -59,7 +59,11 @@ pub struct Member {
 }
 
 impl Member {
-    fn new(place: usize, folder: PathBuf, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+    /// A node at the address of its place that was not started yet; its files go into `folder`.
+    ///
+    /// # Errors
+    /// It has no place to listen or to write.
+    pub fn new(place: usize, folder: PathBuf, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let ip = Ipv4Addr::new(127, 0, 0, u8::try_from(place)? + 1);
         let address = |count| anyhow::Ok(SocketAddr::from((ip, free_at(ip, count)?)));
         let (http, rtmp, srt) = (address(1)?, address(1)?, address(1)?);

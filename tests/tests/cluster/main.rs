@@ -1,5 +1,5 @@
 //! Three origins as real processes, and what befalls clusters: owners, leaders and all of them
-//! killed, owners frozen, majorities lost, networks cut, disks damaged. A reader fetches all that
+//! killed, owners frozen, majorities lost, networks cut, disks damaged; and relays beside them. A reader fetches all that
 //! any node serves the whole time: no name may ever have two versions, no number go back.
 //!
 //! By default each is short, so that all take about a minute. The long forms, one at a time:
@@ -27,6 +27,7 @@ mod failover;
 mod freeze;
 mod partition;
 mod quorum;
+mod relay;
 
 use std::time::Duration;
 
