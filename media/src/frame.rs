@@ -67,6 +67,7 @@ pub struct GroupHeader {
 #[derive(Debug)]
 pub struct FrameSlot {
     frame: Frame,
+    arrived: Option<WallTime>,
     derived: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -75,6 +76,13 @@ impl FrameSlot {
     #[must_use]
     pub fn frame(&self) -> &Frame {
         &self.frame
+    }
+
+    /// When the whole frame had come to this node, by its clock, where its writer said so: for
+    /// measuring how long the node takes. Not a time of the media, and not passed on.
+    #[must_use]
+    pub fn arrived(&self) -> Option<WallTime> {
+        self.arrived
     }
 
     /// The value derived from this frame, made by `make` if nobody has yet. There is one value a
@@ -187,7 +195,7 @@ impl Group {
     }
 
     /// Appends; the track's one writer alone calls this, and not after [`Self::close`].
-    pub(crate) fn push(&self, frame: Frame) -> bool {
+    pub(crate) fn push(&self, frame: Frame, arrived: Option<WallTime>) -> bool {
         let index = self.len.load(Ordering::Relaxed);
         let (bucket, offset) = place(index);
         let Some(cell) = self.buckets.get(bucket) else { return false };
@@ -195,7 +203,7 @@ impl Group {
             (0..(FIRST_BUCKET as usize) << bucket).map(|_| OnceLock::new()).collect()
         });
         let size = frame.payload.len() as u64;
-        let slot = FrameSlot { frame, derived: OnceLock::new() };
+        let slot = FrameSlot { frame, arrived, derived: OnceLock::new() };
         if slots.get(offset).is_none_or(|place| place.set(slot).is_err()) {
             return false;
         }

@@ -120,7 +120,7 @@ impl Sfu {
         self.ask(worker, make).await?.map(Answer::from)
     }
 
-    /// Answers a viewer's offer (WHEP) and sends it the tracks.
+    /// Answers the offer of a viewer of `stream` (WHEP) and sends it the tracks.
     ///
     /// # Errors
     /// The offer cannot be used, nothing can be sent, or a limit is reached.
@@ -128,9 +128,10 @@ impl Sfu {
         &self,
         offer: &str,
         session: SessionId,
+        stream: &StreamName,
         tracks: PlayTracks,
     ) -> Result<Answer, SfuError> {
-        let worker = self.shared.least_loaded();
+        let worker = self.shared.seat(stream);
         let offer = offer.to_owned();
         let make = |reply| Command::Play { offer, session, tracks, reply };
         self.ask(worker, make).await?.map(Answer::from)

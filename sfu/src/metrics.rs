@@ -2,7 +2,7 @@
 //!
 //! Not here: per-session counters (`stats`), the exporter (the node).
 
-use metrics::{Counter, counter, gauge};
+use metrics::{Counter, Histogram, counter, gauge, histogram};
 
 use crate::error::CloseReason;
 use crate::stats::{DropReason, SessionKind};
@@ -57,6 +57,22 @@ impl Sent {
         self.packets.increment(packets);
         self.bytes.increment(bytes);
         self.calls.increment(calls);
+    }
+}
+
+/// How long frames take through this node, looked up once.
+pub(crate) struct SendDelay(Histogram);
+
+impl SendDelay {
+    pub(crate) fn new() -> Self {
+        Self(histogram!("headwater_webrtc_send_delay_seconds"))
+    }
+
+    /// Some viewers' share of a frame went to the kernel so many microseconds after the frame had
+    /// come.
+    pub(crate) fn record(&self, micros: i64) {
+        // A clock that was set back between the two makes it negative.
+        self.0.record(micros.max(0) as f64 / 1e6);
     }
 }
 

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use headwater_media::frame::FrameSlot;
 use headwater_media::{Cursor, Item, SessionId, WallTime};
 use quinn_udp::{RecvMeta, UdpSocketState};
 use tokio::io::Interest;
@@ -22,7 +23,7 @@ use tokio::task::{AbortHandle, LocalSet};
 use crate::batch::Batch;
 use crate::config::SfuConfig;
 use crate::error::{CloseReason, SfuError};
-use crate::fanout::{FeedChange, FeedId};
+use crate::fanout::{FeedChange, FeedId, News};
 use crate::frames::{PlayTracks, PublisherSink};
 use crate::metrics;
 use crate::peer::Now;
@@ -80,6 +81,7 @@ pub(crate) struct Context {
     pub(crate) shard: RefCell<Shard>,
     pub(crate) connections: Connections,
     batch: Batch,
+    send_delay: metrics::SendDelay,
     readers: RefCell<HashMap<FeedId, AbortHandle>>,
     /// Something happened outside the main loop: send what waits and look at the timers.
     pub(crate) wake: Notify,
@@ -128,6 +130,15 @@ impl Context {
         self.batch.flush(&mut shard.runs);
     }
 
+    /// Notes how long a frame that has just been sent was in this node.
+    fn note_delay(&self, news: &News, at: Now) {
+        if let News::Frame(frame, _) = news
+            && let Some(arrived) = frame.slot().and_then(FrameSlot::arrived)
+        {
+            self.send_delay.record(at.wall.micros_since(arrived));
+        }
+    }
+
     fn change_feed(self: &Rc<Self>, change: FeedChange) {
         let mut readers = self.readers.borrow_mut();
         match change {
@@ -157,10 +168,13 @@ async fn read_feed(id: FeedId, mut cursor: Cursor, context: Rc<Context>) {
         if let Some(news) = news {
             // What is written for a few viewers leaves before the next ones are served, so that
             // the first do not wait for the last and little memory is used.
+            let mut at = now();
             for some in targets.chunks(VIEWERS_A_TURN) {
                 let mut shard = context.shard.borrow_mut();
-                shard.tell(&news, some, now());
+                shard.tell(&news, some, at);
                 context.send(&mut shard);
+                at = now();
+                context.note_delay(&news, at);
             }
             context.wake.notify_one();
         }
@@ -198,6 +212,7 @@ async fn serve(setup: Setup) -> io::Result<()> {
         shard: RefCell::new(shard),
         connections: Connections::default(),
         batch,
+        send_delay: metrics::SendDelay::new(),
         readers: RefCell::default(),
         wake: Notify::new(),
     });

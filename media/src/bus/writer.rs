@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::{Progress, TrackShared};
 use crate::frame::{Frame, Group, GroupHeader};
 use crate::id::GroupSeq;
-use crate::time::MediaDuration;
+use crate::time::{MediaDuration, WallTime};
 use crate::track::Track;
 
 /// What a writer did wrong; nothing was written.
@@ -109,13 +109,28 @@ impl TrackWriter {
     /// # Errors
     /// No open group, a full one, or a frame over the limit.
     pub fn append(&mut self, frame: Frame) -> Result<(), WriteError> {
+        self.append_arrived(frame, None)
+    }
+
+    /// The same, with the moment at which the frame had come to this node: see
+    /// [`FrameSlot::arrived`].
+    ///
+    /// # Errors
+    /// See [`Self::append`].
+    ///
+    /// [`FrameSlot::arrived`]: crate::frame::FrameSlot::arrived
+    pub fn append_arrived(
+        &mut self,
+        frame: Frame,
+        arrived: Option<WallTime>,
+    ) -> Result<(), WriteError> {
         let limits = &self.shared.limits;
         let size = frame.payload.len();
         if size > limits.frame_bytes {
             return Err(WriteError::FrameTooLarge { size, limit: limits.frame_bytes });
         }
         let group = self.current.as_ref().ok_or(WriteError::NoGroup)?;
-        if group.len() >= limits.group_frames || !group.push(frame) {
+        if group.len() >= limits.group_frames || !group.push(frame, arrived) {
             return Err(WriteError::GroupFull(group.len()));
         }
         self.wake(false);

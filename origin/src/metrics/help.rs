@@ -5,7 +5,7 @@
 use metrics::{KeyName, Recorder, Unit};
 
 /// Name and meaning, by name.
-const HELP: [(&str, &str); 118] = [
+const HELP: [(&str, &str); 119] = [
     ("headwater_audio_bridge_errors_total", "Packets of sound that could not be transcoded."),
     ("headwater_audio_bridges", "Audio transcodes that run now."),
     ("headwater_audio_bridges_refused_total", "Audio transcodes refused by a limit."),
@@ -162,6 +162,10 @@ const HELP: [(&str, &str); 118] = [
     ("headwater_webrtc_refused_total", "WebRTC sessions refused, by the limit."),
     ("headwater_webrtc_requests_total", "WHIP and WHEP requests, by protocol, method and status."),
     ("headwater_webrtc_send_calls_total", "System calls that sent WebRTC datagrams."),
+    (
+        "headwater_webrtc_send_delay_seconds",
+        "From a frame's arrival at this node to its packets' leaving it, a group of viewers.",
+    ),
     ("headwater_webrtc_sent_bytes_total", "Bytes sent by WebRTC."),
     ("headwater_webrtc_sessions", "WebRTC sessions that are open, by kind."),
     ("headwater_webrtc_sessions_closed_total", "WebRTC sessions that ended, by kind and reason."),

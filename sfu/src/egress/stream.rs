@@ -22,6 +22,9 @@ const OVERHEAD_BYTES: usize = 80;
 /// How often a stream's sender reports leave. Until the first has come a player cannot line up
 /// sound and picture.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// A report that is due waits so long for a frame to leave with: a wake-up and a call of its own
+/// cost more than the report.
+const REPORT_SLACK: Duration = Duration::from_millis(100);
 
 /// The payload type of a track's packets, and that of resent ones where the viewer takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,9 +239,9 @@ impl Stream {
         sent
     }
 
-    /// When [`Self::report`] is to be called.
+    /// When [`Self::report`] is to be called at the latest.
     pub(crate) fn report_at(&self) -> Option<Instant> {
-        self.report_at
+        self.report_at.map(|at| at + REPORT_SLACK)
     }
 
     /// A receiver report about this stream has come.

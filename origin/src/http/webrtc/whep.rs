@@ -56,7 +56,7 @@ pub(super) async fn play(
         video: choose(&broadcast, MediaKind::Video),
         audio: audio.as_ref().map(|(track, _)| track.clone()),
     };
-    let answer = sfu.play(offer, id, tracks).await.map_err(problem_of)?;
+    let answer = sfu.play(offer, id, stream, tracks).await.map_err(problem_of)?;
     for warning in &answer.warnings {
         tracing::warn!(%stream, session = %id, "{warning}");
     }

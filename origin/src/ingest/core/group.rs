@@ -301,11 +301,12 @@ impl StreamCore {
             return dropped("before_group");
         }
         let Placed { pts, dts, duration } = timeline.place(frame.pts, frame.dts);
+        let arrived = frame.now;
         track.pace(frame.dts);
         let keyframe = frame.keyframe || track.kind == MediaKind::Audio;
         let frame =
             Frame { pts, dts, duration, keyframe, capture: frame.capture, payload: frame.payload };
-        if let Err(error) = slot.writer.append(frame) {
+        if let Err(error) = slot.writer.append_arrived(frame, Some(arrived)) {
             tracing::error!(stream = %self.broadcast.name(), track = %slot.name, %error,
                 "a frame could not be appended");
             dropped("bus");
