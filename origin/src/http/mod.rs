@@ -39,6 +39,7 @@ use crate::streams::Streams;
 use crate::transcode::audio::AudioBridges;
 
 pub use body::SDP_BYTES_MAX;
+pub use direct::Seat;
 pub(crate) use direct::fuzz_target;
 pub use health::Health;
 pub use problem::Problem;

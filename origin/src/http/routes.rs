@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -16,6 +17,7 @@ use http::{HeaderMap, Request, StatusCode, Uri};
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
 
+use super::direct::Seat;
 use super::health::Report;
 use super::hls::{self, HlsService, Reply};
 use super::names::PathOf;
@@ -60,6 +62,14 @@ impl Service for Routes {
 
     async fn answer(&self, request: &Request<()>, peer: SocketAddr) -> Reply {
         self.hls.reply(request, peer.ip()).await
+    }
+
+    fn park(&self, request: &Request<()>, peer: SocketAddr, seat: &Arc<Seat>) -> Option<Duration> {
+        self.hls.park(request, peer.ip(), seat)
+    }
+
+    fn late(&self) -> Reply {
+        self.hls.late()
     }
 
     async fn call(self: Arc<Self>, request: Request<Incoming>) -> Response {

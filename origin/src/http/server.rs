@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::direct::{self, Closing, Ended, Terms, Why};
+use super::direct::{self, Closing, Ended, Seat, Terms, Why};
 use super::hls::Reply;
 use super::{library, refusal};
 
@@ -68,6 +68,16 @@ pub trait Service: Send + Sync + 'static {
     /// Answers a request of the direct path. Dropping the future gives up waiting.
     fn answer(&self, request: &Request<()>, peer: SocketAddr)
     -> impl Future<Output = Reply> + Send;
+
+    /// Lets the request wait in `seat` with others who wait for the same, so long at most; none
+    /// where [`Self::answer`] is to be asked.
+    fn park(&self, request: &Request<()>, peer: SocketAddr, seat: &Arc<Seat>) -> Option<Duration> {
+        let _ = (request, peer, seat);
+        None
+    }
+
+    /// The answer to a request that has waited in vain for so long.
+    fn late(&self) -> Reply;
 
     /// Answers one request, which bears [`Peer`] as an extension.
     fn call(

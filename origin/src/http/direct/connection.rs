@@ -6,8 +6,9 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,13 +16,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::Request;
 use socket2::SockRef;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
+use super::alarm::Alarm;
 use super::head::{self, HEAD_BYTES_MAX, Read};
 use super::outgoing::Outgoing;
+use super::seat::{Seat, Told};
 use crate::http::hls::Reply;
 use crate::http::server::Service;
 
@@ -110,19 +114,23 @@ pub(in crate::http) async fn serve<S: Service>(
 ) -> Ended {
     let mut wake = pin!(terms.closing.begun());
     std::future::poll_fn(|context| Poll::Ready(wake.as_mut().poll(context).is_ready())).await;
-    let timer = pin!(tokio::time::sleep(terms.header_timeout));
-    let mut connection = Connection { stream, unread: Vec::new(), timer, terms, asked: false };
+    let asked_by = Instant::now() + terms.header_timeout;
+    let sleep = pin!(tokio::time::sleep_until(asked_by));
+    let alarm = Alarm::new(sleep);
+    let (read, write) = stream.into_split();
+    let (seat, unread) = (Arc::new(Seat::new(write)), Vec::new());
+    let mut connection = Connection { read, seat, unread, alarm, asked_by, terms, asked: false };
     let why = loop {
         match connection.round(peer).await {
             Ok(Round::Answered) => {}
             Ok(Round::Over) => break Why::Wanted,
-            Ok(Round::Library(unread)) => return Ended::Library(connection.stream, unread),
+            Ok(Round::Library(unread)) => return connection.into_library(unread).await,
             Err(why) => break why,
         }
     };
     if matches!(why, Why::Wanted) {
         // One that has gone already cannot be told.
-        let _ = connection.stream.shutdown().await;
+        let _ = SockRef::from(connection.seat.stream()).shutdown(Shutdown::Write);
     }
     Ended::Closed(why)
 }
@@ -134,12 +142,28 @@ enum Round {
     Library(Bytes),
 }
 
+/// How a request that waits with others ended.
+enum Waited {
+    /// It was answered.
+    Answered,
+    /// So much of its answer was sent.
+    Begun(Bytes, usize),
+    /// It is to be answered in the ordinary way.
+    Ordinary,
+    /// It has taken too long.
+    Late,
+    /// The client went.
+    Gone,
+}
+
 struct Connection<'a, S> {
-    stream: TcpStream,
+    read: OwnedReadHalf,
+    seat: Arc<Seat>,
     /// Bytes that were read and are not yet used: a part of a head, or requests sent ahead.
     unread: Vec<u8>,
-    /// For heads and for answers, never both.
-    timer: Pin<&'a mut Sleep>,
+    alarm: Alarm<'a>,
+    /// When the next head must be there.
+    asked_by: Instant,
     terms: Terms<'a, S>,
     /// There was a request.
     asked: bool,
@@ -165,15 +189,134 @@ impl<S: Service> Connection<'_, S> {
             }
         };
         self.asked = true;
-        let Some(reply) = self.answer(&request, peer).await else { return Ok(Round::Over) };
+        let mut late = None;
+        if !close {
+            match self.wait_with_others(&request, peer, &mut late).await {
+                Waited::Answered => return Ok(Round::Answered),
+                Waited::Begun(answer, sent) => {
+                    let rest = answer.get(sent..).unwrap_or_default();
+                    self.send_all(Outgoing::new(rest, &[])).await?;
+                    self.answered_at(Instant::now());
+                    return Ok(Round::Answered);
+                }
+                Waited::Gone => return Ok(Round::Over),
+                Waited::Ordinary | Waited::Late => {}
+            }
+        }
+        let reply = match late {
+            Some(late) => late,
+            None => match self.answer(&request, peer).await {
+                Some(reply) => reply,
+                None => return Ok(Round::Over),
+            },
+        };
         drop(request);
         let close = close || (self.terms.closing.is_now() && !self.has_more()?);
         self.send(&reply, close).await?;
         if close {
             return Ok(Round::Over);
         }
-        self.timer.as_mut().reset(Instant::now() + self.terms.header_timeout);
+        self.answered_at(Instant::now());
         Ok(Round::Answered)
+    }
+
+    fn answered_at(&mut self, at: Instant) {
+        self.asked_by = at + self.terms.header_timeout;
+    }
+
+    /// Waits where others wait for the same, if that is what the request is for. Whoever has the
+    /// answer for all sends it; this connection hears of it with its next request.
+    async fn wait_with_others(
+        &mut self,
+        request: &Request<()>,
+        peer: SocketAddr,
+        late: &mut Option<Reply>,
+    ) -> Waited {
+        let mut until = None;
+        std::future::poll_fn(|context| {
+            let until = match until {
+                Some(until) => until,
+                None => {
+                    self.seat.wakes(context.waker());
+                    let parked = self.terms.service.park(request, peer, &self.seat);
+                    let Some(patience) = parked else { return Poll::Ready(Waited::Ordinary) };
+                    if !self.unread.is_empty() {
+                        self.seat.is_ahead();
+                    }
+                    *until.insert(Instant::now() + patience)
+                }
+            };
+            self.poll_told(context, until, late)
+        })
+        .await
+    }
+
+    fn poll_told(
+        &mut self,
+        context: &mut Context<'_>,
+        until: Instant,
+        late: &mut Option<Reply>,
+    ) -> Poll<Waited> {
+        loop {
+            if let Some(told) = self.seat.look() {
+                return Poll::Ready(self.heard(told));
+            }
+            // What is sent ahead is kept for later, so much and no more.
+            if self.unread.len() >= HEAD_BYTES_MAX {
+                break;
+            }
+            match self.poll_read(context) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    // It may have been answered, and gone after that.
+                    self.seat.leave();
+                    return Poll::Ready(Waited::Gone);
+                }
+                Poll::Ready(Ok(_)) => {
+                    self.seat.is_ahead();
+                }
+            }
+        }
+        if self.terms.closing.is_now() {
+            // Its answer is the last, and says so.
+            let told = self.seat.leave().unwrap_or(Told::Ordinary);
+            return Poll::Ready(self.heard(told));
+        }
+        ready!(self.alarm.poll(context, until));
+        if let Some(told) = self.seat.leave() {
+            return Poll::Ready(self.heard(told));
+        }
+        *late = Some(self.terms.service.late());
+        Poll::Ready(Waited::Late)
+    }
+
+    fn heard(&mut self, told: Told) -> Waited {
+        match told {
+            Told::Answered(at) => {
+                self.answered_at(Instant::from_std(at));
+                Waited::Answered
+            }
+            Told::Begun(answer, sent) => Waited::Begun(answer, sent),
+            Told::Ordinary => Waited::Ordinary,
+        }
+    }
+
+    /// Gives the connection to the library.
+    async fn into_library(self, unread: Bytes) -> Ended {
+        let (read, mut seat) = (self.read, self.seat);
+        // Somebody with an old ticket may be looking at it just now.
+        let write = loop {
+            match Arc::try_unwrap(seat) {
+                Ok(seat) => break seat.into_write(),
+                Err(shared) => seat = shared,
+            }
+            tokio::task::yield_now().await;
+        };
+        match read.reunite(write) {
+            Ok(stream) => Ended::Library(stream, unread),
+            // They are halves of one.
+            Err(error) => Ended::Closed(Why::Failed(io::Error::other(error))),
+        }
     }
 
     /// Reads more of a head; false when there is none to come. A request that came before it was
@@ -185,7 +328,7 @@ impl<S: Service> Connection<'_, S> {
         if self.unread.is_empty() && self.terms.closing.is_now() {
             return Poll::Ready(Ok(self.has_more()?));
         }
-        ready!(self.timer.as_mut().poll(context));
+        ready!(self.alarm.poll(context, self.asked_by));
         Poll::Ready(Err(Why::Silent { first: !self.asked }))
     }
 
@@ -193,7 +336,7 @@ impl<S: Service> Connection<'_, S> {
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut room = [const { MaybeUninit::uninit() }; READ_BYTES];
         let mut room = ReadBuf::uninit(&mut room);
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut room))?;
+        ready!(Pin::new(&mut self.read).poll_read(context, &mut room))?;
         self.unread.extend_from_slice(room.filled());
         Poll::Ready(Ok(room.filled().len()))
     }
@@ -203,7 +346,7 @@ impl<S: Service> Connection<'_, S> {
     fn has_more(&mut self) -> io::Result<bool> {
         if self.unread.is_empty() {
             let mut room = [0; READ_BYTES];
-            match (&*SockRef::from(&self.stream)).read(&mut room) {
+            match (&*SockRef::from(self.seat.stream())).read(&mut room) {
                 Ok(count) => self.unread.extend(room.iter().take(count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
@@ -235,7 +378,7 @@ impl<S: Service> Connection<'_, S> {
     async fn send(&mut self, reply: &Reply, close: bool) -> Result<(), Why> {
         let mut head = SCRATCH.take();
         head.clear();
-        with_date(|date| head::write(&mut head, reply.status(), reply.fields(), date, close));
+        write_head(&mut head, reply, close);
         let mut body = reply.body().rope().pieces();
         if let [one] = body
             && one.len() <= COPIED_BYTES_MAX
@@ -249,31 +392,28 @@ impl<S: Service> Connection<'_, S> {
     }
 
     async fn send_all(&mut self, mut out: Outgoing<'_>) -> Result<(), Why> {
-        let mut blocked = false;
+        let mut until = None;
         std::future::poll_fn(|context| {
             while !out.is_done() {
-                let stream = Pin::new(&mut self.stream);
-                let written = out.with(|slices| match slices {
-                    [one] => stream.poll_write(context, one),
-                    many => stream.poll_write_vectored(context, many),
-                });
-                match written {
-                    Poll::Ready(Ok(0)) => {
+                match out.with(|pieces| self.seat.try_write(pieces)) {
+                    Ok(0) => {
                         return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
                     }
-                    Poll::Ready(Ok(bytes)) => {
+                    Ok(bytes) => {
                         out.sent(bytes);
-                        blocked = false;
+                        until = None;
                     }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                    Poll::Pending => {
-                        if !std::mem::replace(&mut blocked, true) {
-                            let until = Instant::now() + self.terms.write_timeout;
-                            self.timer.as_mut().reset(until);
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if let Poll::Ready(ready) = self.seat.stream().poll_write_ready(context) {
+                            ready?;
+                            continue;
                         }
-                        ready!(self.timer.as_mut().poll(context));
+                        let timeout = self.terms.write_timeout;
+                        let until = *until.get_or_insert_with(|| Instant::now() + timeout);
+                        ready!(self.alarm.poll(context, until));
                         return Poll::Ready(Err(Why::Stalled));
                     }
+                    Err(error) => return Poll::Ready(Err(error.into())),
                 }
             }
             Poll::Ready(Ok(()))
@@ -287,6 +427,20 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// A second since 1970, and how `Date` writes it.
     static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
+fn write_head(out: &mut Vec<u8>, reply: &Reply, close: bool) {
+    with_date(|date| head::write(out, reply.status(), reply.fields(), date, close));
+}
+
+/// An answer as it is sent to many, head and body in one piece. None of them is the last.
+pub(in crate::http) fn whole(reply: &Reply) -> Bytes {
+    let mut out = Vec::new();
+    write_head(&mut out, reply, false);
+    for piece in reply.body().rope().pieces() {
+        out.extend_from_slice(piece);
+    }
+    out.into()
 }
 
 /// Shows `take` the time as `Date` writes it.

@@ -6,13 +6,16 @@
 //! to the library behind `server` with these bytes unread, and stays there: HTTP/2, other routes,
 //! bodies, upgrades, and all that is malformed.
 
+mod alarm;
 mod connection;
 mod head;
 mod outgoing;
+mod seat;
 #[cfg(test)]
 mod tests;
 
-pub(super) use connection::{Closing, Ended, Terms, Why, serve};
+pub(super) use connection::{Closing, Ended, Terms, Why, serve, whole};
+pub use seat::Seat;
 
 /// Bytes as a stranger sends them, for fuzzing.
 pub(crate) fn fuzz_target(bytes: &[u8]) {

@@ -13,11 +13,13 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::{Seat, whole};
 use crate::http::hls::Reply;
 use crate::http::server::{HttpOptions, HttpServer, Service};
 
@@ -29,6 +31,9 @@ const BIG_BYTES: usize = 16 << 20;
 struct Echo {
     open: watch::Sender<bool>,
     waiting: AtomicUsize,
+    /// Those who wait with others.
+    parked: Mutex<Vec<(Arc<Seat>, u64)>>,
+    patience: Duration,
 }
 
 struct Place<'a>(&'a AtomicUsize);
@@ -63,6 +68,18 @@ impl Service for Echo {
         Reply::saying(body)
     }
 
+    fn park(&self, request: &Request<()>, _: SocketAddr, seat: &Arc<Seat>) -> Option<Duration> {
+        request.uri().path().starts_with("/hls/parked").then(|| {
+            let ticket = seat.take(Box::new(()));
+            self.parked.lock().push((Arc::clone(seat), ticket));
+            self.patience
+        })
+    }
+
+    fn late(&self) -> Reply {
+        Reply::saying("late")
+    }
+
     async fn call(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         if path == "/wait" {
@@ -88,7 +105,12 @@ impl Running {
             HttpOptions { listen, connections: 10, header_timeout, write_timeout, idle_timeout };
         let server = HttpServer::bind(options).unwrap();
         let address = server.address().unwrap();
-        let echo = Arc::new(Echo { open: watch::channel(false).0, waiting: AtomicUsize::new(0) });
+        let echo = Arc::new(Echo {
+            open: watch::channel(false).0,
+            waiting: AtomicUsize::new(0),
+            parked: Mutex::default(),
+            patience: header_timeout,
+        });
         let (drain, force) = (CancellationToken::new(), CancellationToken::new());
         let server = tokio::spawn(server.run(Arc::clone(&echo), drain.clone(), force.clone()));
         Self { echo, address, drain, force, server }
@@ -111,6 +133,97 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+impl Running {
+    /// Waits until so many are parked, and takes them.
+    async fn parked(&self, count: usize) -> Vec<(Arc<Seat>, u64)> {
+        let begun = Instant::now();
+        while self.echo.parked.lock().len() < count {
+            assert!(begun.elapsed() < PATIENCE, "{count} are parked");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        std::mem::take(&mut *self.echo.parked.lock())
+    }
+
+    /// Gives all who are parked this.
+    async fn give(&self, count: usize, text: &Bytes) -> usize {
+        let given = |(seat, ticket): &(Arc<Seat>, u64)| seat.give(*ticket, text, Instant::now());
+        self.parked(count).await.iter().filter(|parked| given(parked)).count()
+    }
+}
+
+fn said(text: &'static str) -> Bytes {
+    whole(&Reply::saying(text))
+}
+
+#[tokio::test]
+async fn one_who_waits_with_others_is_answered_from_outside_each_time_it_asks() {
+    let running = Running::patient();
+    let mut client = running.client(&get("/hls/parked")).await;
+    for text in ["one", "two", "three"] {
+        assert_eq!(running.give(1, &said(text)).await, 1);
+        read_to(&mut client, text).await;
+        client.write_all(get("/hls/parked").as_bytes()).await.unwrap();
+    }
+    let (seat, ticket) = running.parked(1).await.remove(0);
+    seat.release(ticket);
+    read_to(&mut client, "/hls/parked").await;
+    assert!(!seat.give(ticket, &said("stale"), Instant::now()), "it waits no more");
+}
+
+#[tokio::test]
+async fn a_request_that_was_sent_ahead_has_its_turn_after_the_one_that_waited() {
+    let running = Running::patient();
+    let ahead = get("/hls/parked") + &get("/hls/next");
+    let mut client = running.client(&ahead).await;
+    assert_eq!(running.give(1, &said("first")).await, 1);
+    read_to(&mut client, "/hls/next").await;
+    // Likewise where it comes while the first one waits already.
+    client.write_all(get("/hls/parked").as_bytes()).await.unwrap();
+    let parked = running.parked(1).await;
+    client.write_all(get("/hls/last").as_bytes()).await.unwrap();
+    assert!(parked[0].0.give(parked[0].1, &said("second"), Instant::now()));
+    read_to(&mut client, "/hls/last").await;
+}
+
+#[tokio::test]
+async fn an_answer_that_the_socket_does_not_take_whole_is_finished_by_its_connection() {
+    let running = Running::patient();
+    let mut client = running.client(&get("/hls/parked")).await;
+    let big = whole(&Reply::saying(vec![b'b'; BIG_BYTES]));
+    assert_eq!(running.give(1, &big).await, 1);
+    let mut got = vec![0; big.len()];
+    client.read_exact(&mut got).await.unwrap();
+    assert!(got == big);
+}
+
+#[tokio::test]
+async fn one_who_has_waited_too_long_is_told_so_and_one_who_has_gone_is_not_answered() {
+    let running = Running::start(Duration::from_millis(50), PATIENCE);
+    let mut client = running.client(&get("/hls/parked")).await;
+    read_to(&mut client, "late").await;
+    let running = Running::patient();
+    let client = running.client(&get("/hls/parked")).await;
+    let parked = running.parked(1).await;
+    drop(client);
+    let begun = Instant::now();
+    while parked[0].0.waits(parked[0].1) {
+        assert!(begun.elapsed() < PATIENCE, "it has gone");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!parked[0].0.give(parked[0].1, &said("nobody"), Instant::now()));
+}
+
+#[tokio::test]
+async fn one_who_waits_while_the_node_drains_is_answered_in_the_ordinary_way() {
+    let running = Running::patient();
+    let mut client = running.client(&get("/hls/parked")).await;
+    drop(running.parked(1).await);
+    running.drain.cancel();
+    let mut got = String::new();
+    client.read_to_string(&mut got).await.unwrap();
+    assert!(got.contains("connection: close") && got.ends_with("/hls/parked"), "{got}");
 }
 
 fn get(path: &str) -> String {

@@ -8,25 +8,27 @@ use std::time::Instant;
 
 use headwater_media::{MediaKind, StreamName};
 
-use super::path::Query;
 use super::start::plays;
 use crate::packager::snapshot::Snapshot;
 use crate::packager::{Packager, Rendition, StreamRenditions, taken_micros};
 
-/// Notes that a player was given a playlist. A player of pictures and sound follows two: the
+/// Notes that so many players were given a playlist of those who asked for this. A player of pictures and sound follows two: the
 /// pictures' counts.
 pub(super) fn note(
     stream: &StreamRenditions,
     rendition: &Rendition,
-    query: &Query,
+    (msn, part): (Option<u64>, Option<u64>),
     snapshot: &Snapshot,
+    players: u64,
 ) {
     let pictures = || {
         let video = |one: &Arc<Rendition>| one.kind() == MediaKind::Video && plays(stream, one);
         stream.list().iter().any(video)
     };
     if rendition.kind() == MediaKind::Video || !pictures() {
-        stream.note_taken(Instant::now(), taken_micros(snapshot, query.msn, query.part));
+        let micros = taken_micros(snapshot, msn, part);
+        let players = i64::try_from(players).unwrap_or(i64::MAX);
+        stream.note_taken(Instant::now(), micros.saturating_mul(players));
     }
 }
 

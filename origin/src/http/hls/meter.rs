@@ -27,14 +27,19 @@ struct OfRoute {
 impl Meter {
     /// Counts an answer with a body of so many bytes.
     pub(super) fn count(&self, route: Route, status: StatusCode, bytes: u64) {
+        self.count_many(route, status, bytes, 1);
+    }
+
+    /// Counts an answer that so many got.
+    pub(super) fn count_many(&self, route: Route, status: StatusCode, bytes: u64, many: u64) {
         let Some(of) = self.0.get(route as usize) else { return };
         let known = STATUSES.iter().position(|known| *known == status.as_u16());
         match known.and_then(|at| of.answers.get(at)) {
-            Some(counter) => counter.get_or_init(|| answers(route, status)).increment(1),
-            None => answers(route, status).increment(1),
+            Some(counter) => counter.get_or_init(|| answers(route, status)).increment(many),
+            None => answers(route, status).increment(many),
         }
         let sent = || metrics::counter!("headwater_hls_sent_bytes_total", "route" => route.name());
-        of.bytes.get_or_init(sent).increment(bytes);
+        of.bytes.get_or_init(sent).increment(bytes.saturating_mul(many));
     }
 }
 

@@ -5,8 +5,10 @@
 
 mod audience;
 mod body;
+mod crowd;
 mod meter;
 mod negotiate;
+mod park;
 mod path;
 mod reply;
 mod serve;

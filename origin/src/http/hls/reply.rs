@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::body::HlsBody;
 use super::negotiate::{self, Ranged};
+use crate::packager::snapshot::Snapshot;
 use crate::packager::{Encoding, Rope};
 
 /// Methods of every route.
@@ -24,6 +25,9 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 const CACHE_MEDIA: HeaderValue = HeaderValue::from_static("public, max-age=3600, immutable");
 /// The newest playlist is asked for: yesterday's answer is of no use.
 const CACHE_LIVE: HeaderValue = HeaderValue::from_static("public, max-age=0, must-revalidate");
+/// How long a shared cache may keep the answer to a blocking request, in target durations: RFC
+/// 8216bis (appendix B) recommends six.
+const SHARED_TARGETS: u32 = 6;
 const CACHE_NEVER: HeaderValue = HeaderValue::from_static("no-store");
 
 /// An error answer, `application/problem+json` (RFC 9457).
@@ -160,8 +164,8 @@ pub(super) fn without_body(reply: Reply) -> Reply {
 }
 
 /// A playlist. `shared_seconds` is how long a shared cache may keep the answer to a blocking
-/// request, whose URL will not be asked for by players that are further on: RFC 8216bis (appendix
-/// B) recommends six target durations. Browsers' own caches never keep it.
+/// request, whose URL will not be asked for by players that are further on. Browsers' own caches
+/// never keep it.
 pub(super) fn playlist(text: Bytes, encoding: Encoding, shared_seconds: Option<u32>) -> Reply {
     let mut reply = Reply::plain(StatusCode::OK, Rope::from(text));
     let mpegurl = HeaderValue::from_static("application/vnd.apple.mpegurl");
@@ -175,6 +179,13 @@ pub(super) fn playlist(text: Bytes, encoding: Encoding, shared_seconds: Option<u
     });
     reply.with(CACHE_CONTROL, cache.unwrap_or(CACHE_LIVE));
     reply
+}
+
+/// The playlist as the answer to a blocking request.
+pub(super) fn blocking(text: Bytes, encoding: Encoding, snapshot: &Snapshot) -> Reply {
+    // What ends a stream must not be kept under the numbers of the next one.
+    let target = snapshot.target_duration_s.filter(|_| !snapshot.ended);
+    playlist(text, encoding, target.map(|target| target.saturating_mul(SHARED_TARGETS)))
 }
 
 /// The encoding to send a playlist in.

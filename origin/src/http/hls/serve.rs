@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
 use super::audience;
 use super::body::HlsBody;
+use super::crowd::Crowds;
 use super::meter::Meter;
 use super::path::{PathError, Query, Resource, Route, Target};
 use super::reply::{self, Failure, Reply, text};
@@ -89,9 +90,9 @@ impl Demand for NoDemand {
 /// longer waited for.
 const SETTLED_MICROS: i64 = 3_000_000;
 /// Blocking requests are given up after this many target durations (the contract).
-const BLOCKED_TARGETS: u32 = 3;
+pub(super) const BLOCKED_TARGETS: u32 = 3;
 /// What is assumed while the target duration is not known, in seconds.
-const TARGET_GUESS_S: u32 = 2;
+pub(super) const TARGET_GUESS_S: u32 = 2;
 
 /// What of a request its answer depends on, besides the target.
 #[derive(Clone, Copy)]
@@ -109,8 +110,9 @@ pub struct HlsService {
     access: Access,
     demand: Arc<dyn Demand>,
     options: HlsOptions,
-    waiting: Arc<Waiting>,
+    pub(super) waiting: Arc<Waiting>,
     meter: Arc<Meter>,
+    pub(super) crowds: Arc<Crowds>,
 }
 
 impl HlsService {
@@ -122,8 +124,9 @@ impl HlsService {
         demand: Arc<dyn Demand>,
         options: HlsOptions,
     ) -> Self {
-        let (waiting, meter) = (Waiting::new(options.waiting), Arc::default());
-        Self { packager, access, demand, options, waiting, meter }
+        let (waiting, meter) = (Waiting::new(options.waiting), Arc::<Meter>::default());
+        let crowds = Crowds::new(Arc::clone(&waiting), Arc::clone(&meter));
+        Self { packager, access, demand, options, waiting, meter, crowds }
     }
 
     /// The streams that it serves.
@@ -190,7 +193,7 @@ impl HlsService {
         answer.await.unwrap_or_else(Failure::into_reply)
     }
 
-    fn allow(&self, caller: Caller<'_>, name: &StreamName) -> Result<(), Failure> {
+    pub(super) fn allow(&self, caller: Caller<'_>, name: &StreamName) -> Result<(), Failure> {
         self.access.check(caller, Action::Play, Some(name)).map_err(|why| {
             let status = match caller.token {
                 Some(_) => StatusCode::FORBIDDEN,
@@ -202,7 +205,7 @@ impl HlsService {
 
     /// The stream, taken from its owner where that is another node. One that has ended here may have
     /// begun anew there.
-    fn stream(&self, target: &Target) -> Result<Arc<StreamRenditions>, Failure> {
+    pub(super) fn stream(&self, target: &Target) -> Result<Arc<StreamRenditions>, Failure> {
         let known = self.packager.get(&target.stream);
         if let Some(known) = &known
             && known.broadcast().state() != BroadcastState::Ended
@@ -307,7 +310,7 @@ impl HlsService {
 
     /// The rendition of that name; one that is made on demand is asked for and waited for, and so
     /// is one whose track has only just been announced.
-    async fn rendition(
+    pub(super) async fn rendition(
         &self,
         stream: &StreamRenditions,
         name: &str,
@@ -383,13 +386,13 @@ impl HlsService {
             .playlist(flavour, reply::accepted(asked.headers), reports)
             .ok_or_else(|| unanswered(Unanswered::TimedOut))?;
         if asked.body {
-            audience::note(stream, rendition, query, version.snapshot());
+            let asked_for = (query.msn, query.part);
+            audience::note(stream, rendition, asked_for, version.snapshot(), 1);
         }
-        let snapshot = version.snapshot();
-        // What ends a stream must not be kept under the numbers of the next one.
-        let target = snapshot.target_duration_s.filter(|_| !snapshot.ended);
-        let shared = query.msn.and(target).map(|target| target.saturating_mul(6));
-        Ok(reply::playlist(text, encoding, shared))
+        Ok(match query.msn {
+            Some(_) => reply::blocking(text, encoding, version.snapshot()),
+            None => reply::playlist(text, encoding, None),
+        })
     }
 
     /// Waits for media that is to come.
@@ -493,7 +496,7 @@ fn codec_named(name: &str) -> Option<AudioCodec> {
     [AudioCodec::Aac, AudioCodec::Opus].into_iter().find(|known| known.name() == suffix)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = text(headers, &AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
@@ -544,7 +547,7 @@ fn nothing_to_list(list: &[Arc<Rendition>]) -> Failure {
     }
 }
 
-fn unanswered(why: Unanswered) -> Failure {
+pub(super) fn unanswered(why: Unanswered) -> Failure {
     let (slug, title, detail) = match why {
         Unanswered::Full => (
             "too-many-waiting",

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the clock")]
 
 mod stopped;
+mod together;
 
 use std::collections::HashSet;
 use std::io::Read as _;

@@ -33,7 +33,12 @@ impl Waiting {
         self.closed.store(true, Ordering::Release);
     }
 
-    fn enter(self: &Arc<Self>) -> Option<Place> {
+    /// Whether the node shuts down.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
         if self.now.fetch_add(1, Ordering::Relaxed) >= self.limit {
             self.now.fetch_sub(1, Ordering::Relaxed);
             metrics::counter!("headwater_hls_waiting_refused_total").increment(1);
@@ -45,7 +50,7 @@ impl Waiting {
 }
 
 /// A place among those who wait; free again when dropped, also by a client that went away.
-struct Place(Arc<Waiting>);
+pub(super) struct Place(Arc<Waiting>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -87,7 +92,7 @@ pub(super) async fn until<T>(
             Look::Done(answer) => return Ok(answer),
             Look::Wait(limit) => limit,
         };
-        if waiting.closed.load(Ordering::Acquire) {
+        if waiting.is_closed() {
             return Err(Unanswered::Draining);
         }
         if place.is_none() {
