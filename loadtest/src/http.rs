@@ -83,6 +83,19 @@ impl Http {
         self.send(Method::GET, url, None).await.map(|_| ())
     }
 
+    /// The metrics of a server of ours.
+    ///
+    /// # Errors
+    /// There are none, with the reason.
+    pub(crate) async fn metrics(&self, server: &str) -> anyhow::Result<String> {
+        let url = format!("{}/metrics", server.trim_end_matches('/'));
+        let (status, _, body) = self.send(Method::GET, &url, None).await?;
+        if status != StatusCode::OK {
+            bail!("{url}: {status}");
+        }
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     async fn send(
         &self,
         method: Method,

@@ -94,6 +94,8 @@ fn figures(report: &Report) -> Vec<(String, f64)> {
             ("cpu_us_per_playlist_request", server.cpu_us_per_playlist_request),
             ("cpu_ms_per_publisher", server.cpu_ms_per_publisher),
             ("rss_per_viewer_bytes", server.rss_per_viewer_bytes),
+            ("send_delay_p50_ms", server.send_delay.map(|delay| delay.p50_ms)),
+            ("send_delay_p99_ms", server.send_delay.map(|delay| delay.p99_ms)),
         ];
         let there = of_server.into_iter().filter_map(|(name, value)| Some((name, value?)));
         figures.extend(there.map(|(name, value)| (name.to_owned(), value)));

@@ -162,6 +162,19 @@ pub struct Server {
     pub rss_max_bytes: u64,
     /// What each viewer added to it, in bytes; none without viewers.
     pub rss_per_viewer_bytes: Option<f64>,
+    /// How long frames were inside it on their way to viewers by WebRTC; none where it does not say.
+    pub send_delay: Option<SendDelay>,
+}
+
+/// From a frame's arrival at the server to its packets' leaving, as the server counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct SendDelay {
+    /// How many were counted.
+    pub samples: u64,
+    /// The median, in milliseconds.
+    pub p50_ms: f64,
+    /// What 99 % keep, in milliseconds.
+    pub p99_ms: f64,
 }
 
 /// What this program used in the measured time: nobody should measure the meter.

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Report, Server, Viewers};
+use super::{Report, SendDelay, Server, Viewers};
 use crate::histogram::Percentiles;
 use crate::units::{show_bytes, show_count};
 
@@ -155,6 +155,13 @@ impl Server {
         }
         if !figures.is_empty() {
             writeln!(out, "  cost      {}", figures.join(", "))?;
+        }
+        if let Some(SendDelay { samples, p50_ms, p99_ms }) = self.send_delay {
+            let samples = show_count(samples);
+            writeln!(
+                out,
+                "  inside    p50 {p50_ms:.2}, p99 {p99_ms:.2} ms from a frame's arrival to its sending ({samples} samples)"
+            )?;
         }
         Ok(())
     }

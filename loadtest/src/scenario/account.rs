@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::exposition::SendDelays;
 use crate::live::{Side, get};
 use crate::process::Usage;
 use crate::report::{Generator, Publishers, Report, Sample, Server, ViewerSample, Viewers};
@@ -61,6 +62,8 @@ pub(super) struct Account {
     last: Moment,
     from: Option<Moment>,
     to: Option<Moment>,
+    /// Before and after the measured time.
+    delays: (SendDelays, SendDelays),
     rss_before: u64,
     rss_max: u64,
     viewers_max: u64,
@@ -86,6 +89,7 @@ impl Account {
             last: Moment { at: began, server, own, viewers: none },
             from: None,
             to: None,
+            delays: <_>::default(),
             rss_before: rss,
             rss_max: rss,
             viewers_max: 0,
@@ -103,13 +107,19 @@ impl Account {
     }
 
     /// The measured time begins.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, delays: SendDelays) {
         self.from = Some(self.moment());
+        self.delays.0 = delays;
     }
 
     /// The measured time ends.
     pub(super) fn end(&mut self) {
         self.to = Some(self.moment());
+    }
+
+    /// What the server says of the delays up to here.
+    pub(super) fn delays(&mut self, delays: SendDelays) {
+        self.delays.1 = delays;
     }
 
     /// Notes the second that has passed; gives the line that says how it was.
@@ -216,6 +226,7 @@ impl Account {
                     .then(|| usage.cpu_s() * 1e3 / seconds.max(0.001) / publishers as f64),
                 rss_before_bytes: self.rss_before,
                 rss_max_bytes: self.rss_max,
+                send_delay: self.delays.1.since(&self.delays.0),
                 rss_per_viewer_bytes: (self.viewers_max > 0)
                     .then(|| grown / self.viewers_max as f64),
             }

@@ -4,6 +4,7 @@
 
 mod account;
 mod crowds;
+mod exposition;
 mod options;
 mod population;
 mod run;

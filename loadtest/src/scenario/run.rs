@@ -17,6 +17,7 @@ use anyhow::{Context as _, bail};
 use super::Options;
 use super::account::Account;
 use super::crowds::{self, Course};
+use super::exposition::SendDelays;
 use crate::clock::now_us;
 use crate::http::Http;
 use crate::live::{Side, get};
@@ -67,7 +68,7 @@ pub async fn run(options: &Options, stop: impl Future<Output = ()>) -> anyhow::R
     let mut courses = crowds::gather(options).await?;
     let viewers = courses.iter().map(|course| Arc::clone(course.crowd.side())).collect();
     let mut account = Account::new(options.pid, sides.into_values().collect(), viewers);
-    let late_ms_max = follow(options, &mut courses, &mut account, stop).await;
+    let late_ms_max = follow(options, &http, &mut courses, &mut account, stop).await;
     // Leaving takes a request each, on the crowds' own threads.
     let left = tokio::task::spawn_blocking(move || {
         let stop = |course: &mut Course| {
@@ -112,10 +113,19 @@ async fn all_send(sides: &BTreeMap<Protocol, (Arc<Side>, u64)>) -> anyhow::Resul
     }
 }
 
+/// What the server says of the delays within it; nothing where it says nothing.
+async fn delays(options: &Options, http: &Http) -> SendDelays {
+    match options.pid {
+        Some(_) => SendDelays::read(&http.metrics(&options.server).await.unwrap_or_default()),
+        None => SendDelays::default(),
+    }
+}
+
 /// Lets viewers come and go and counts, until the time is over or `stop` resolves. Gives how late
 /// a timer of this process was at worst, in milliseconds, while it was measured.
 async fn follow(
     options: &Options,
+    http: &Http,
     courses: &mut [Course],
     account: &mut Account,
     mut stop: impl Future<Output = ()> + Unpin,
@@ -129,7 +139,7 @@ async fn follow(
         courses.iter_mut().for_each(|course| course.follow(now));
         if !measuring && now >= from {
             courses.iter_mut().for_each(|course| course.crowd.begin());
-            account.begin();
+            account.begin(delays(options, http).await);
             measuring = true;
         }
         if now >= next_line {
@@ -154,5 +164,6 @@ async fn follow(
         }
     }
     account.end();
+    account.delays(delays(options, http).await);
     late_max.as_secs_f64() * 1e3
 }
