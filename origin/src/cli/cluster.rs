@@ -13,12 +13,13 @@ use clap::{Args, Subcommand};
 use headwater_cluster::cluster::recover_force;
 use headwater_cluster::id::NodeName;
 use headwater_cluster::identity::{Folder, Identity};
+use headwater_media::StreamName;
 use http::Method;
 use serde_json::Value as Json;
 
 use super::client::{ask, send};
 use super::table::Table;
-use super::{FindArgs, complain, say};
+use super::{FindArgs, complain, say, tree};
 use crate::config::{Config, FlagValue, Input, Value as _};
 
 #[derive(Subcommand, Debug)]
@@ -38,6 +39,16 @@ pub(super) enum ClusterCommand {
     },
     /// Show the cluster: its nodes, who leads, who owns streams
     Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        find: FindArgs,
+    },
+    /// Draw the tree in which a stream goes to all nodes, with the reason for each edge
+    Explain {
+        /// The stream
+        stream: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -103,6 +114,7 @@ pub(super) fn run(command: ClusterCommand) -> anyhow::Result<()> {
         ClusterCommand::Init { folder } => init(&folder),
         ClusterCommand::JoinToken { expires, find } => join_token(&find, expires),
         ClusterCommand::Status { json, find } => status(&find, json),
+        ClusterCommand::Explain { stream, json, find } => explain(&find, &stream, json),
         ClusterCommand::Drain { node, find } => {
             ask(&find, Method::PUT, &format!("/api/v1/cluster/nodes/{}/drain", name(&node)?))?;
             say(&format!("{node} drains: it takes no new publishers\n"))
@@ -150,6 +162,15 @@ fn status(find: &FindArgs, json: bool) -> anyhow::Result<()> {
         return say(&format!("{}\n", serde_json::to_string_pretty(&answer)?));
     }
     say(&description(&answer))
+}
+
+fn explain(find: &FindArgs, stream: &str, json: bool) -> anyhow::Result<()> {
+    let stream = StreamName::parse(stream)?;
+    let answer = ask(find, Method::GET, &format!("/api/v1/cluster/tree/{stream}"))?;
+    if json {
+        return say(&format!("{}\n", serde_json::to_string_pretty(&answer)?));
+    }
+    say(&tree::drawing(&answer))
 }
 
 /// What `recover` does, before it is done.

@@ -9,6 +9,7 @@ mod descriptors;
 mod live;
 mod serve;
 mod table;
+mod tree;
 
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;

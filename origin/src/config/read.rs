@@ -300,7 +300,7 @@ mod tests {
             ("[cluster]\nadvertise = \"a\"", 2, "cluster.advertise", "a host with a port"),
             ("[cluster]\nname = \"a b\"", 2, "cluster.name", "1 to 64 characters"),
             ("[cluster]\nregion = \"\"", 2, "cluster.region", "1 to 64 characters"),
-            ("[cluster]\nrole = \"king\"", 2, "cluster.role", "expected \"origin\" or \"relay\""),
+            ("[cluster]\nrole = \"king\"", 2, "cluster.role", "one of \"origin\", \"relay\""),
             ("[cluster]\nhttp = [\"a\"]", 2, "cluster.http", "a list of up to 8 URLs"),
             ("[cluster]\nheartbeat = \"1ms\"", 2, "cluster.heartbeat", "between 10ms and 5s"),
             ("[http.tls]\ncert = \"x\"", 1, "http.tls", "unknown key"),

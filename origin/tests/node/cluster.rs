@@ -255,6 +255,10 @@ async fn commands_show_and_change_the_cluster_of_a_running_node() {
             "127.0.0.1"
         );
 
+        let (code, out, err) = run(&["cluster", "explain", "a/b", "--api", &url]);
+        assert_eq!(code, Some(1), "{out}");
+        assert!(err.contains("nobody publishes a/b now"), "{err}");
+
         let (code, out, err) = run(&["cluster", "drain", "b", "--api", &url]);
         assert_eq!(
             (code, out.as_str()),

@@ -62,7 +62,7 @@ async fn routes_and_their_document_agree() {
     let node = Running::start("openapi", |_| {}).await;
     let document = node.get("/api/v1/openapi.json").await.json();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 10);
+    assert_eq!(paths.len(), 11);
     let id = "0".repeat(32);
     for (path, operations) in paths {
         let real = path.replace("{stream}", "a/b").replace("{session}", &id).replace("{node}", "b");
@@ -107,6 +107,10 @@ async fn a_session_is_listed_by_stream_and_kicked_by_id() {
     assert_eq!(members(&answer), described("Stream"));
     assert_eq!(members(&answer["publisher"]), described("Session"));
     assert_eq!(members(&node.get("/api/v1/node").await.json()), described("Node"));
+    let tree = node.get("/api/v1/cluster/tree/a/b").await.json();
+    assert_eq!(members(&tree), described("Tree"));
+    assert_eq!(members(&tree["nodes"][0]), described("TreeNode"));
+    assert_eq!((&tree["depth"], &tree["nodes"][0]["place"]), (&0.into(), &"owner".into()));
     assert_eq!(node.get("/api/v1/sessions?stream=other").await.json()["total"], 0);
     let listed = node.get("/api/v1/sessions?stream=a/b&limit=0").await.json();
     assert_eq!(

@@ -1,7 +1,8 @@
 // The overview: what is live on this node, and where to publish.
 // Not here: the formats of the API (`/api/v1/openapi.json`).
 import { json, validName } from './api.js';
-import { bitrate, copy, element, lasted, showNote, showPill } from './ui.js';
+import { treePicture } from './tree.js';
+import { bitrate, copy, element, lasted, milliseconds, showNote, showPill } from './ui.js';
 
 const REFRESH_MS = 2000;
 const list = document.querySelector('#streams');
@@ -9,7 +10,18 @@ const empty = document.querySelector('#empty');
 const state = document.querySelector('#state');
 const trouble = document.querySelector('#trouble');
 
-window.headwater = { page: 'overview', streams: [], node: null };
+const spread = {
+  section: document.querySelector('#tree'),
+  title: document.querySelector('#tree-title'),
+  picture: document.querySelector('#tree-picture'),
+  note: document.querySelector('#tree-note'),
+  /** The stream whose tree is shown. */
+  stream: null,
+  /** When the hops were looked at last, and their bytes then. */
+  before: null,
+};
+
+window.headwater = { page: 'overview', streams: [], node: null, tree: null };
 
 const CODECS = { h264: 'H.264', h265: 'H.265', opus: 'Opus' };
 const STATES = { live: ['Live', 'bad'], waiting: ['Publisher away', 'busy'], ended: ['Ended', ''] };
@@ -57,8 +69,70 @@ function card(stream) {
     ...(stream.warnings ?? []).map((warning) => element('p', { class: 'note warn' }, warning)),
     element('div', { class: 'actions' },
       element('a', { class: 'button main small', href: play }, 'Play'),
-      element('a', { class: 'button small', href: `/hls/${stream.name}/index.m3u8` }, 'Playlist')));
+      element('a', { class: 'button small', href: `/hls/${stream.name}/index.m3u8` }, 'Playlist'),
+      element('button', { class: 'small', type: 'button', 'data-tree': stream.name }, 'Tree')));
 }
+
+/** What this node measures of its hops, in words, by the node at their other end. */
+function figuresOf(tree) {
+  const now = performance.now();
+  const before = spread.before;
+  const figures = new Map();
+  for (const hop of tree.hops ?? []) {
+    const words = figures.get(hop.node) ?? [];
+    const earlier = before?.hops.get(`${hop.node} ${hop.outward}`);
+    const seconds = (now - before?.at) / 1000;
+    // Not of one stream alone: a hop carries all that two nodes have for each other.
+    const bytes = hop.outward ? hop.bytes_received : hop.bytes_sent;
+    if (earlier <= bytes && seconds > 0) words.push(bitrate(((bytes - earlier) * 8) / seconds));
+    if (hop.round_trip_ms !== null && hop.outward) words.push(`${milliseconds(hop.round_trip_ms)} away`);
+    if (hop.silent) words.push('silent');
+    figures.set(hop.node, words);
+  }
+  const hops = (tree.hops ?? []).map((hop) =>
+    [`${hop.node} ${hop.outward}`, hop.outward ? hop.bytes_received : hop.bytes_sent]);
+  spread.before = { at: now, hops: new Map(hops) };
+  return figures;
+}
+
+async function showTree() {
+  const stream = spread.stream;
+  spread.section.hidden = stream === null;
+  if (stream === null) return;
+  try {
+    const tree = await json(`/api/v1/cluster/tree/${stream}`);
+    if (spread.stream !== stream) return;
+    window.headwater.tree = tree;
+    const hops = tree.depth === 1 ? 'one hop' : `${tree.depth} hops`;
+    showNote(spread.note, tree.nodes.length === 1 ? 'The cluster has no other node.'
+      : `${tree.nodes.length} nodes, ${hops} at most.`, '');
+    spread.picture.replaceChildren(treePicture(tree, spread.picture.clientWidth || 320, figuresOf(tree)));
+  } catch (error) {
+    showNote(spread.note, error.message);
+  }
+}
+
+function openTree(stream) {
+  spread.stream = stream;
+  spread.before = null;
+  spread.title.textContent = `How ${stream} spreads`;
+  spread.picture.replaceChildren();
+  showNote(spread.note, '');
+  showTree();
+}
+
+list.addEventListener('click', (event) => {
+  const stream = event.target.closest?.('[data-tree]')?.dataset.tree;
+  if (stream !== undefined) openTree(stream);
+});
+
+document.querySelector('#tree-close').addEventListener('click', () => {
+  const opener = list.querySelector(`[data-tree="${CSS.escape(spread.stream ?? '')}"]`);
+  spread.stream = null;
+  window.headwater.tree = null;
+  showTree();
+  opener?.focus();
+});
 
 let shown = '';
 
@@ -71,11 +145,12 @@ function show(streams) {
   if (html === shown) return;
   shown = html;
   // A card has two links to the same page: the focus goes back to the one of the same words.
-  const focused = document.activeElement?.closest?.('#streams a');
+  const focused = document.activeElement?.closest?.('#streams :is(a, button)');
   const same = (link) => link.getAttribute('href') === focused.getAttribute('href')
+    && link.dataset.tree === focused.dataset.tree
     && link.textContent === focused.textContent;
   list.replaceChildren(...fresh);
-  if (focused) [...list.querySelectorAll('a')].find(same)?.focus();
+  if (focused) [...list.querySelectorAll('a, button')].find(same)?.focus();
 }
 
 async function refresh() {
@@ -86,6 +161,7 @@ async function refresh() {
       show(streams.slice().sort((a, b) => a.name.localeCompare(b.name)));
       showPill(state, live === 0 ? 'Ready' : `${live} live`, 'good');
       showNote(trouble, '');
+      if (spread.stream !== null) await showTree();
     } catch (error) {
       showPill(state, error.status ? 'Refused' : 'Out of reach', 'bad');
       // The list as it was stays when the node is out of reach for a moment.

@@ -13,6 +13,20 @@ const STREAMS = [
   { name: 'auction/lot-7', state: 'waiting', since: '2026-01-01T00:00:00Z', viewers: 1, tracks: [],
     publisher: null, warnings: ['WebRTC cannot carry B-frames: encode without them.'] },
 ];
+const nodeOf = (id, name, region, parent, second, place, children, reason) => ({
+  id, name, region, parent, second, place, children, reason, role: 'relay', state: id === 6 ? 'draining' : 'up',
+  depth: 0,
+});
+const TREE = {
+  stream: 'demo', this: 3, owner: 1, epoch: 4, gateways: 2, max_children: 32, depth: 2,
+  nodes: [
+    nodeOf(1, 'origin-1', 'eu-west', null, null, 'owner', 2, 'owns it'),
+    nodeOf(3, 'relay-1', 'us-east', 1, 2, 'gateway', 10, 'gateway 1 of its region'),
+    ...[4, 5, 6, 7, 8, 9, 10, 11, 12, 13].map((id) =>
+      nodeOf(id, `relay-${id - 2}`, 'us-east', 3, 1, 'member', 0, 'from a gateway of its region')),
+    nodeOf(2, 'origin-2', 'eu-west', 1, null, 'near', 0, "in the owner's region"),
+  ],
+};
 let browser;
 let pages;
 
@@ -20,6 +34,7 @@ before(async () => {
   browser = await launch();
   pages = await servePages({
     '/api/v1/streams': { streams: STREAMS },
+    '/api/v1/cluster/tree/demo': TREE,
     '/api/v1/node': { role: 'origin', version: '0.1.0', listeners: { srt: '127.0.0.1:7001', webrtc: [] } },
   });
 });
@@ -50,6 +65,29 @@ test('the overview lists what is live and leads to it', async () => {
   await page.waitForURL('**/play/demo');
   assert.deepEqual(page.failures, []);
   await page.context().close();
+});
+
+test("a stream's tree is drawn with its owner, gateways and others, on a phone too", async () => {
+  for (const viewport of [{ width: 1200, height: 900 }, { width: 360, height: 740 }]) {
+    const page = await open(browser, `tree-${viewport.width}`, pages.url, { viewport });
+    await page.locator('[data-tree="demo"]').click();
+    await page.getByText('13 nodes, 2 hops at most.').waitFor();
+    const picture = page.locator('#tree-picture svg');
+    const names = await picture.locator('text').allTextContents();
+    assert.equal(names.length, 10, `the many are summed up: ${names}`);
+    assert.match(names[0], /origin-1.*eu-west/);
+    assert.match(names.find((name) => name.includes('relay-4')), /draining/);
+    assert.equal(names[8], 'and 4 more');
+    assert.equal(await picture.locator('.owner').count(), 1);
+    assert.equal(await picture.locator('.gateway title').textContent(),
+      'gateway 1 of its region; else from origin-2');
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+    assert.ok(wide <= 0, `the page is ${wide} pixels too wide`);
+    await page.getByRole('button', { name: 'Close' }).click();
+    assert.equal(await picture.isVisible(), false);
+    assert.deepEqual(page.failures, []);
+    await page.context().close();
+  }
 });
 
 test('an overview that the node refuses says why, on a phone too', async () => {

@@ -1,9 +1,10 @@
 //! The JSON API under `/api/v1`: the node, its streams and its sessions.
 //!
-//! Not here: the cluster (`cluster`), the shapes (`view`), what is measured from the bus (`measure`).
+//! Not here: the cluster (`cluster`, `tree`), the shapes (`view`), what is measured from the bus (`measure`).
 
 mod cluster;
 mod measure;
+mod tree;
 mod view;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use crate::auth::Action;
 use crate::sessions::{Role, SessionSnapshot};
 
 pub(super) use cluster::unready;
+pub use tree::{TreeNodeView, TreeView};
 pub use view::{
     ClusterNodeView, ClusterView, JoinTokenView, NodeView, ResolutionView, SessionList,
     SessionView, StreamList, StreamView, TrackView,
@@ -46,6 +48,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/api/v1/streams/{*stream}", get(stream))
         .route("/api/v1/sessions", get(sessions))
         .route("/api/v1/sessions/{session}", delete(kick))
+        .route("/api/v1/cluster/tree/{*stream}", get(tree::tree))
         .merge(cluster::router())
 }
 
