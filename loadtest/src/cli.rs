@@ -10,9 +10,11 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::clock;
 use crate::compare;
 use crate::process;
 use crate::scenario::{self, Options};
+use crate::simulate;
 
 /// Publishers and viewers by the thousand for live servers, with a latency meter and a report.
 #[derive(Debug, Parser)]
@@ -43,6 +45,20 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Simulates a cluster with up to a thousand relays and a million viewers
+    Simulate(Box<Paper>),
+}
+
+#[derive(Debug, clap::Args)]
+struct Paper {
+    #[command(flatten)]
+    options: simulate::Options,
+    /// Writes the report as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Writes the report as one HTML page with plots
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -101,6 +117,7 @@ async fn command(command: Command) -> anyhow::Result<bool> {
             }
             return Ok(compared.broken.is_empty());
         }
+        Command::Simulate(paper) => return simulated(&paper),
     };
     let report = Box::pin(scenario::run(&load.options, interrupt())).await?;
     println!("{}", report.text());
@@ -111,6 +128,20 @@ async fn command(command: Command) -> anyhow::Result<bool> {
         write(file, report.html()?)?;
     }
     Ok(report.broken.is_empty())
+}
+
+fn simulated(paper: &Paper) -> anyhow::Result<bool> {
+    let began_us = clock::now_us();
+    let report = simulate::run(&paper.options)?;
+    print!("{}", report.text());
+    println!("simulated in {:.1} s", clock::now_us().saturating_sub(began_us) as f64 / 1e6);
+    if let Some(file) = &paper.json {
+        write(file, report.json()?)?;
+    }
+    if let Some(file) = &paper.html {
+        write(file, report.html()?)?;
+    }
+    Ok(true)
 }
 
 /// Resolves when the user interrupts the program.

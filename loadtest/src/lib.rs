@@ -17,6 +17,7 @@ pub mod publish;
 pub mod report;
 mod rtc;
 pub mod scenario;
+pub mod simulate;
 pub mod source;
 pub mod stamp;
 pub mod units;

@@ -95,6 +95,17 @@ impl Report {
     }
 }
 
+/// A page of a text and drawn plots.
+pub(crate) fn page(title: &str, text: &str, plots: &[String]) -> String {
+    let title = escape(title);
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
+         <style>{STYLE}</style><h1>{title}</h1><pre>{}</pre>{}</html>",
+        escape(text),
+        plots.concat()
+    )
+}
+
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

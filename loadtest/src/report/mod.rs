@@ -2,9 +2,9 @@
 //!
 //! Not here: measuring (`meter`, `process`), which limits were broken (`limits`).
 
-mod html;
+pub(crate) mod html;
 mod limits;
-mod plot;
+pub(crate) mod plot;
 mod text;
 
 use std::collections::BTreeMap;

@@ -18,19 +18,19 @@ const COLOURS: [RGBColor; 6] = [
 
 /// One line of a plot.
 #[derive(Clone)]
-pub(super) struct Line {
-    pub(super) name: String,
-    pub(super) points: Vec<(f64, f64)>,
+pub(crate) struct Line {
+    pub(crate) name: String,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// What a plot shows.
-pub(super) struct Plot<'a> {
-    pub(super) title: &'a str,
-    pub(super) across: &'a str,
-    pub(super) up: &'a str,
-    pub(super) lines: &'a [Line],
+pub(crate) struct Plot<'a> {
+    pub(crate) title: &'a str,
+    pub(crate) across: &'a str,
+    pub(crate) up: &'a str,
+    pub(crate) lines: &'a [Line],
     /// Whether the horizontal axis is logarithmic.
-    pub(super) logarithmic: bool,
+    pub(crate) logarithmic: bool,
 }
 
 impl Plot<'_> {
@@ -38,7 +38,7 @@ impl Plot<'_> {
     ///
     /// # Errors
     /// The library cannot draw it.
-    pub(super) fn svg(&self) -> anyhow::Result<Option<String>> {
+    pub(crate) fn svg(&self) -> anyhow::Result<Option<String>> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         if points().count() < 2 {
             return Ok(None);
