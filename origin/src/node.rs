@@ -48,6 +48,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// several times within it.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
 
+/// How long the nodes that take streams from this one may take to find another parent.
+const CHILDREN_LEFT: Duration = Duration::from_secs(2);
+
 /// How long the cluster may take to note the ends of this node's streams.
 const NEWS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -95,6 +98,8 @@ impl Node {
             pulls,
             bridges: bridges.clone(),
             reconnect_window: values.ingest.reconnect_window,
+            tree: options::tree(&values),
+            hot: options::hot(&values),
         };
         let bridge = Bridge::new(cluster.clone(), media, hop);
         ownership.set_bridge(&bridge);
@@ -210,6 +215,7 @@ impl Node {
         app.health.draining();
         app.streams.drain();
         bridge.say_goodbye();
+        bridge.children_left(CHILDREN_LEFT.min(limit / 2)).await;
         let watched = !app.streams.list().is_empty();
         let go_on = others_take_over(&app.cluster);
         if !go_on {

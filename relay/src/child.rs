@@ -10,6 +10,7 @@ use headwater_media::{BroadcastState, Epoch, GroupSeq, StreamName, TrackName, Wa
 
 use crate::clock::ClockOffset;
 use crate::parent::{ProtocolError, Refusal, Terms};
+use crate::route::Route;
 use crate::wire::{Announced, Load, Message, StartAt, TrackEntry};
 
 /// Wishes for keyframes of a track are passed on this often at most: viewers who lose packets ask
@@ -49,6 +50,8 @@ pub enum ChildEvent {
         state: BroadcastState,
         /// Its tracks.
         tracks: Vec<TrackEntry>,
+        /// How it comes here; the parent is last.
+        route: Route,
     },
     /// A subscription or fetch is refused or has ended early.
     Refused(u64, Refusal),
@@ -231,9 +234,9 @@ impl Child {
                 self.greeted = true;
                 self.event(ChildEvent::Named(node));
             }
-            Message::Tracks { id, epoch, state, tracks } => {
+            Message::Tracks { id, epoch, state, tracks, route } => {
                 if self.open.contains_key(&id) {
-                    self.event(ChildEvent::Tracks { id, epoch, state, tracks });
+                    self.event(ChildEvent::Tracks { id, epoch, state, tracks, route });
                 }
             }
             Message::Refused { id, code, epoch, hint } => {

@@ -5,6 +5,7 @@
 //! groups that arrive out of order. It outlives connections: a new parent goes on at the exact
 //! frame. Not here: bytes (`wire`), which parent is asked (`pulls`), sockets (`hop`).
 
+mod standing;
 mod track;
 
 use std::time::{Duration, Instant};
@@ -16,7 +17,9 @@ use headwater_media::{
 };
 use tokio::sync::watch;
 
+use self::standing::Subscription;
 use self::track::{Slot, SubTrack};
+use crate::route::Standing;
 use crate::wire::{Position, StartAt, TrackEntry};
 
 /// Streams of groups of one track that wait for their turn; with more, the oldest go first.
@@ -110,14 +113,6 @@ pub enum Break {
     Interrupted,
 }
 
-struct Subscription {
-    source: SourceId,
-    /// The highest epoch that this parent has shown to know.
-    epoch: Epoch,
-    state: BroadcastState,
-    tracks: Vec<SubTrack>,
-}
-
 /// A stream's intake; see the module.
 pub struct Intake {
     name: StreamName,
@@ -136,6 +131,10 @@ pub struct Intake {
     left: Vec<(TrackName, GroupSeq)>,
     ended_by: Option<SourceId>,
     turns: watch::Sender<u64>,
+    /// What children are told.
+    standing: watch::Sender<Standing>,
+    /// Where to begin, for a child that goes on from there; the frame does not matter.
+    from: Vec<Position>,
 }
 
 impl Intake {
@@ -157,6 +156,8 @@ impl Intake {
             left: Vec::new(),
             ended_by: None,
             turns: watch::channel(0).0,
+            standing: watch::channel(Standing::default()).0,
+            from: Vec::new(),
         }
     }
 
@@ -178,20 +179,17 @@ impl Intake {
         self.fence
     }
 
-    /// Follows `epoch` from now on, if it is above the one that is followed: what a parent sends
-    /// that knows a lower one only is dropped.
-    pub fn fence(&mut self, epoch: Epoch) {
-        self.fence = self.fence.max(epoch);
-    }
-
     /// Takes from `source` alone from now on; what to ask it for.
     pub fn begin(&mut self, source: SourceId) -> (Epoch, StartAt) {
         self.settle_end();
         let state = self.broadcast.borrow().state();
-        let tracks = Vec::new();
-        self.subscription = Some(Subscription { source, epoch: Epoch(0), state, tracks });
+        self.subscription = Some(Subscription::new(source, state));
+        self.stand();
         self.turn();
-        let positions: Vec<_> = self.positions().collect();
+        let mut positions: Vec<_> = self.positions().collect();
+        if self.slots.is_empty() {
+            positions.clone_from(&self.from);
+        }
         let start =
             if positions.is_empty() { StartAt::Newest } else { StartAt::Positions(positions) };
         (self.fence, start)
@@ -202,6 +200,7 @@ impl Intake {
         if self.subscription.as_ref().is_some_and(|sub| sub.source == source) {
             self.settle_end();
             self.subscription = None;
+            self.stand();
             self.turn();
         }
     }
@@ -240,6 +239,7 @@ impl Intake {
             slot.finish();
         }
         self.slots.clear();
+        self.from.clear();
         self.ended_by = self.subscription.as_ref().map(|sub| sub.source);
         self.broadcast.borrow().set_state(BroadcastState::Ended);
         self.turn();
@@ -284,9 +284,17 @@ impl Intake {
         sub.epoch = sub.epoch.max(epoch);
         sub.state = state;
         if sub.epoch < self.fence {
+            // Its groups could be of the wrong owner.
+            sub.passed_over = true;
             return;
         }
         self.fence = sub.epoch;
+        let lacks = sub.route.as_ref().is_some_and(|route| !route.flowing);
+        if lacks && state != BroadcastState::Ended {
+            // It has not got the stream itself now: its list is of before, or none yet.
+            self.stand();
+            return;
+        }
         let ended = self.broadcast.borrow().state() == BroadcastState::Ended;
         if ended && state != BroadcastState::Ended {
             self.slots.clear();
@@ -299,6 +307,8 @@ impl Intake {
             self.broadcast.borrow().set_state(state);
         }
         self.finish_complete();
+        // Last: a child that is told that the stream comes is to find all its tracks.
+        self.stand();
         self.turn();
     }
 
@@ -436,18 +446,29 @@ impl Intake {
         track.waiting.remove(&order);
         track.next = order.saturating_add(1);
         let known = sub.epoch.max(head.0.epoch);
+        let rises = known > self.fence;
         sub.epoch = known;
+        if sub.passed_over && known >= self.fence {
+            // What was passed over is to come first: the subscription begins anew.
+            self.fence = known;
+            self.stand();
+            return Admission::Refuse(RefuseReason::Replaced);
+        }
         let name = track.name.clone();
         let taken = if known < self.fence {
+            sub.passed_over = true;
             Err(RefuseReason::Fenced)
         } else {
             self.fence = known;
             let slot = self.slots.iter_mut().find(|slot| slot.name == name);
             slot.ok_or(RefuseReason::UnknownTrack).and_then(|slot| slot.begin(head.0, head.1))
         };
+        if rises {
+            self.stand();
+        }
         match taken {
             Ok(()) => {
-                track.reading = Some(order);
+                self.reading(id, order);
                 self.highest = self.highest.max(Some(head.0.seq));
                 let (seq, next) = (head.0.seq, head.1);
                 Admission::Go(Ticket { source, track: id, order, seq, next })
@@ -461,11 +482,19 @@ impl Intake {
         }
     }
 
+    fn reading(&mut self, track: u64, order: u64) {
+        let tracks = self.subscription.as_mut().map(|sub| &mut sub.tracks);
+        if let Some(track) = tracks.and_then(|list| list.iter_mut().find(|one| one.id == track)) {
+            track.reading = Some(order);
+        }
+    }
+
     /// Where the ticket's frames go.
     fn slot(&mut self, ticket: &Ticket) -> Result<&mut Slot, RefuseReason> {
-        let sub = self.subscription.as_ref().filter(|sub| sub.source == ticket.source);
+        let sub = self.subscription.as_mut().filter(|sub| sub.source == ticket.source);
         let sub = sub.ok_or(RefuseReason::Replaced)?;
         if sub.epoch < self.fence {
+            sub.passed_over = true;
             return Err(RefuseReason::Fenced);
         }
         let reads = |track: &&SubTrack| track.id == ticket.track;

@@ -7,6 +7,7 @@
 //! connect (`headwater-cluster`), what is made of the frames (`headwater`).
 
 pub mod child;
+pub mod choice;
 pub mod clock;
 pub mod feed;
 pub mod hop;
@@ -14,6 +15,7 @@ pub mod intake;
 pub mod parent;
 pub mod plan;
 pub mod pulls;
+pub mod route;
 #[cfg(test)]
 mod testing;
 pub mod wire;

@@ -2,8 +2,11 @@
 //!
 //! Driver: it reads the clock. A stream is asked for when its first viewer comes, moves to another
 //! hop at the exact frame, and is let go a while after the last viewer left. Not here: which node
-//! is the parent (`Parents` says), frames (`intake`), the connection (`hop`).
+//! may be the parent (`Parents` says) and which of them is (`choice`), frames (`intake`), the
+//! connection (`hop`).
 #![allow(clippy::disallowed_methods, reason = "a driver reads the clock")]
+
+mod entry;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,16 +20,56 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
-use crate::hop::{Command, FetchError, Hop, TakenStream};
-use crate::intake::{CutOutcome, Intake, RefuseReason, SourceId};
+use self::entry::Entry;
+use crate::choice::ChoiceOptions;
+use crate::hop::{FetchError, Hop, TakenStream};
+use crate::intake::{CutOutcome, Intake, RefuseReason};
 use crate::parent::Refusal;
+use crate::route::Standing;
+use crate::wire::StartAt;
 
-/// Says by which hop a stream is taken.
+/// All streams are looked at this often at least.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The way to a node that a stream may be taken from.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// The connection is being made: [`Pulls::reconsider`] tells when it is there.
+    Opening,
+    /// There is a hop.
+    Hop(Hop),
+    /// The node does not answer.
+    None,
+}
+
+/// A node that a stream may be taken from.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The node.
+    pub node: u64,
+    /// The way there.
+    pub way: Way,
+    /// Whether it is asked only when the others have failed for a while.
+    pub last_resort: bool,
+}
+
+/// A stream for which a parent is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The stream.
+    pub stream: &'a StreamName,
+    /// How the last parent refused it, if one did.
+    pub refusal: Option<&'a Refusal>,
+    /// Nobody has brought it for a while: a last resort is in place.
+    pub starves: bool,
+}
+
+/// Says from where a stream may be taken.
 pub trait Parents: Send + Sync + 'static {
-    /// The hop to take `stream` by now; none while there is no such hop. Asked when a stream is
-    /// first wanted, when its hop fails (`last` is the refusal, if it was one), after
-    /// [`Pulls::reconsider`], and every [`PullOptions::retry`] while there is none. Must not block, nor call [`Pulls`].
-    fn parent(&self, stream: &StreamName, last: Option<&Refusal>) -> Option<Hop>;
+    /// The nodes to take a stream from, the best first. Asked when a stream is first wanted, when
+    /// its hop fails, after [`Pulls::reconsider`], and from time to time. Must not block, nor call
+    /// [`Pulls`].
+    fn parents(&self, wanted: Wanted<'_>) -> Vec<Candidate>;
 }
 
 /// How streams are taken.
@@ -35,8 +78,11 @@ pub struct PullOptions {
     /// How long a stream without viewers is kept (`[relay] linger`, 30 s). Longer saves the start
     /// for viewers who come back and costs the hop's traffic meanwhile.
     pub linger: Duration,
-    /// How often a parent is looked for while there is none (100 ms).
-    pub retry: Duration,
+    /// When one parent is left for another.
+    pub choice: ChoiceOptions,
+    /// A stream that no parent has brought for so long ends here, until one brings it again (30 s,
+    /// as much as is kept of it).
+    pub orphaned_after: Duration,
     /// How long a group that was overtaken by a newer one is waited for (2 s).
     pub patience: Duration,
     /// What tracks may keep.
@@ -49,7 +95,8 @@ impl Default for PullOptions {
     fn default() -> Self {
         Self {
             linger: Duration::from_secs(30),
-            retry: Duration::from_millis(100),
+            choice: ChoiceOptions::default(),
+            orphaned_after: Duration::from_secs(30),
             patience: Duration::from_secs(2),
             limits: BusLimits::default(),
             streams_max: 1_000,
@@ -99,30 +146,6 @@ struct Table {
     last_source: u64,
 }
 
-struct Entry {
-    taken: Arc<TakenStream>,
-    viewers: usize,
-    /// Since when there are none.
-    idle_since: Option<Instant>,
-    current: Option<Current>,
-    /// Ask who the parent is.
-    reconsider: bool,
-    ask_at: Instant,
-    failed: Option<Refusal>,
-}
-
-struct Current {
-    hop: Hop,
-    source: SourceId,
-}
-
-impl Current {
-    fn leave(self) {
-        // A hop that is over has left by itself.
-        let _ = self.hop.command(Command::Unsubscribe { source: self.source });
-    }
-}
-
 /// A viewer's hold on a stream: it is taken while one lives, and `linger` longer.
 pub struct Pull {
     shared: Arc<Shared>,
@@ -142,6 +165,21 @@ impl Pull {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.taken.intake.lock().epoch()
+    }
+
+    /// What is known of the stream here beside the media: for this node's children.
+    #[must_use]
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.taken.intake.lock().standing()
+    }
+
+    /// Whether the stream is still taken by this very pull: a publisher of this node may have
+    /// become its owner.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let table = self.shared.table.lock();
+        let entry = table.entries.get(&self.taken.name);
+        entry.is_some_and(|entry| Arc::ptr_eq(&entry.taken, &self.taken))
     }
 
     /// Waits until the stream, having ended, has begun anew: another broadcast.
@@ -182,6 +220,19 @@ impl Pulls {
     /// # Errors
     /// The limit is reached.
     pub fn pull(&self, stream: &StreamName) -> Result<Pull, PullError> {
+        self.pull_from(stream, (Epoch(0), &StartAt::Newest))
+    }
+
+    /// As [`Self::pull`], for a child: if the stream is not taken yet, it follows that epoch and
+    /// begins with the groups that the child is in.
+    ///
+    /// # Errors
+    /// The limit is reached.
+    pub fn pull_from(
+        &self,
+        stream: &StreamName,
+        from: (Epoch, &StartAt),
+    ) -> Result<Pull, PullError> {
         let shared = &self.shared;
         let mut table = shared.table.lock();
         let count = table.entries.len();
@@ -190,7 +241,13 @@ impl Pulls {
                 metrics::counter!("headwater_relay_pulls_refused_total").increment(1);
                 return Err(PullError::TooManyStreams(count));
             }
-            table.entries.insert(stream.clone(), self.entry(stream));
+            let entry = self.entry(stream);
+            {
+                let mut intake = entry.taken.intake.lock();
+                intake.fence(from.0);
+                intake.begin_at(from.1);
+            }
+            table.entries.insert(stream.clone(), entry);
             metrics::gauge!("headwater_relay_pulled_streams").increment(1.0);
             shared.changed.notify_one();
         }
@@ -206,21 +263,17 @@ impl Pulls {
     fn entry(&self, stream: &StreamName) -> Entry {
         let options = &self.shared.options;
         let intake = Intake::new(stream.clone(), options.limits, options.patience);
+        self.entry_of(stream, intake)
+    }
+
+    fn entry_of(&self, stream: &StreamName, intake: Intake) -> Entry {
         let taken = TakenStream {
             name: stream.clone(),
             intake: Mutex::new(intake),
             refused: Mutex::default(),
             changed: Arc::clone(&self.shared.changed),
         };
-        Entry {
-            taken: Arc::new(taken),
-            viewers: 0,
-            idle_since: None,
-            current: None,
-            reconsider: true,
-            ask_at: Instant::now(),
-            failed: None,
-        }
+        Entry::new(taken, self.shared.options.choice, Instant::now())
     }
 
     /// The stream as it is here, if it is taken; for this node's own children.
@@ -239,6 +292,12 @@ impl Pulls {
         table.entries.iter().map(|(name, entry)| (name.clone(), entry.viewers)).collect()
     }
 
+    /// The node that the stream is taken from now.
+    #[must_use]
+    pub fn parent_of(&self, stream: &StreamName) -> Option<u64> {
+        self.shared.table.lock().entries.get(stream)?.parent()
+    }
+
     fn taken(&self, stream: &StreamName) -> Option<Arc<TakenStream>> {
         self.shared.table.lock().entries.get(stream).map(|entry| Arc::clone(&entry.taken))
     }
@@ -246,8 +305,13 @@ impl Pulls {
     /// What is known of owners or hops has changed: ask [`Parents`] again, for one stream or all.
     pub fn reconsider(&self, stream: Option<&StreamName>) {
         let mut table = self.shared.table.lock();
-        for (name, entry) in &mut table.entries {
-            entry.reconsider |= stream.is_none_or(|stream| stream == name);
+        match stream {
+            Some(stream) => {
+                if let Some(entry) = table.entries.get_mut(stream) {
+                    entry.reconsider();
+                }
+            }
+            None => table.entries.values_mut().for_each(Entry::reconsider),
         }
         drop(table);
         self.shared.changed.notify_one();
@@ -255,9 +319,11 @@ impl Pulls {
 
     /// The directory says that the stream is at this epoch: what comes from a lower one is dropped.
     pub fn fence(&self, stream: &StreamName, epoch: Epoch) {
-        if let Some(taken) = self.taken(stream) {
-            taken.intake.lock().fence(epoch);
-            self.reconsider(Some(stream));
+        let mut table = self.shared.table.lock();
+        if let Some(entry) = table.entries.get_mut(stream) {
+            entry.fence(epoch);
+            drop(table);
+            self.shared.changed.notify_one();
         }
     }
 
@@ -322,15 +388,8 @@ impl Pulls {
         writers: Vec<TrackWriter>,
     ) -> Result<Pull, PullError> {
         let (stream, options) = (broadcast.name(), &self.shared.options);
-        let mut entry = self.entry(stream);
         let intake = Intake::attach(broadcast, writers, options.patience);
-        let fresh = TakenStream {
-            name: stream.clone(),
-            intake: Mutex::new(intake),
-            refused: Mutex::default(),
-            changed: Arc::clone(&self.shared.changed),
-        };
-        entry.taken = Arc::new(fresh);
+        let entry = self.entry_of(stream, intake);
         let mut table = self.shared.table.lock();
         let old = if table.entries.len() < options.streams_max {
             table.entries.insert(stream.clone(), entry)
@@ -356,11 +415,7 @@ impl Pulls {
     pub fn detach(&self, stream: &StreamName) -> Option<(Broadcast, Vec<TrackWriter>)> {
         let entry = self.shared.table.lock().entries.remove(stream)?;
         metrics::gauge!("headwater_relay_pulled_streams").decrement(1.0);
-        let detached = entry.taken.intake.lock().detach();
-        if let Some(current) = entry.current {
-            current.leave();
-        }
-        Some(detached)
+        Some(entry.detach())
     }
 
     /// Keeps every stream on the hop that `parents` says; runs until it is dropped.
@@ -378,7 +433,7 @@ impl Pulls {
     /// Does what is due; when to look again at the latest.
     fn step(&self, parents: &dyn Parents, now: Instant) -> Instant {
         let options = &self.shared.options;
-        let mut wake_at = now + options.retry;
+        let mut wake_at = now + LOOK_INTERVAL;
         let mut table = self.shared.table.lock();
         let Table { entries, last_source } = &mut *table;
         entries.retain(|_, entry| {
@@ -387,69 +442,11 @@ impl Pulls {
                 entry.let_go();
                 return false;
             }
-            wake_at = let_go_at.map_or(wake_at, |at| wake_at.min(at));
-            entry.check(now, options.retry);
-            if entry.reconsider || (entry.current.is_none() && entry.ask_at <= now) {
-                entry.ask(parents, last_source, now, options.retry);
-            }
+            let look_at = entry.step(parents, last_source, options.orphaned_after, now);
+            wake_at = let_go_at.map_or(look_at, |at| look_at.min(at)).min(wake_at);
             true
         });
         wake_at
-    }
-}
-
-impl Entry {
-    fn let_go(&mut self) {
-        if let Some(current) = self.current.take() {
-            current.leave();
-        }
-        self.taken.intake.lock().end();
-        metrics::gauge!("headwater_relay_pulled_streams").decrement(1.0);
-        tracing::info!(stream = %self.taken.name, "the last viewer is gone: let go");
-    }
-
-    /// Notices that the hop has refused, ended or fallen silent.
-    fn check(&mut self, now: Instant, retry: Duration) {
-        let Some(current) = &self.current else { return };
-        let refused = self.taken.refused.lock().take();
-        if let Some((_, refusal)) = refused.filter(|(source, _)| *source == current.source) {
-            self.failed = Some(refusal);
-            self.current = None;
-            self.ask_at = now + retry;
-            return;
-        }
-        let over = current.hop.status().borrow().closed;
-        if over || self.taken.intake.lock().ended_by() == Some(current.source) {
-            if let Some(current) = self.current.take() {
-                current.leave();
-            }
-            self.ask_at = if over { now } else { now + retry };
-        } else if !current.hop.is_usable() {
-            // It may come back: it is left for another one only.
-            self.reconsider = true;
-        }
-    }
-
-    fn ask(&mut self, parents: &dyn Parents, last_source: &mut u64, now: Instant, retry: Duration) {
-        self.reconsider = false;
-        self.ask_at = now + retry;
-        let Some(hop) = parents.parent(&self.taken.name, self.failed.as_ref()) else { return };
-        let same = self.current.as_ref().is_some_and(|current| current.hop.is(&hop));
-        if same || hop.status().borrow().closed {
-            return;
-        }
-        *last_source += 1;
-        let source = SourceId(*last_source);
-        let taken = Arc::clone(&self.taken);
-        if !hop.command(Command::Subscribe { taken, source, terms: None }) {
-            // Too busy: asked again when it is looked at next.
-            self.reconsider = self.current.is_some();
-            return;
-        }
-        metrics::counter!("headwater_relay_subscribes_total").increment(1);
-        if let Some(old) = self.current.replace(Current { hop, source }) {
-            old.leave();
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{join_all, select_all};
 use futures_util::stream::FuturesUnordered;
 use headwater_cluster::cluster::Fault;
-use headwater_cluster::command::{Cut, NodeState};
+use headwater_cluster::command::{Cut, NodeState, Role};
 use headwater_cluster::id::NodeId;
 use headwater_cluster::state::{Publisher, StreamRecord};
 use headwater_cluster::view::View;
@@ -33,6 +33,13 @@ const PULSE_INTERVAL: Duration = Duration::from_millis(50);
 /// Where the tracks of the epoch before end.
 fn cuts_of(record: &StreamRecord) -> &[Cut] {
     record.starts.last().map(|start| start.cut.as_slice()).unwrap_or_default()
+}
+
+/// The origins that are not dead: a claim asks these how far the stream has come.
+fn origins(view: &View) -> Vec<NodeId> {
+    let alive = view.nodes().filter(|node| node.state() != NodeState::Down);
+    let origins = alive.filter(|node| node.info.role == Role::Origin);
+    origins.map(|node| node.info.id).collect()
 }
 
 impl Bridge {
@@ -85,7 +92,10 @@ impl Bridge {
 
     fn settle(&self, view: &View) {
         let me = self.cluster.node();
-        let (published, taken) = self.streams.names();
+        if self.tree.lock().follow(view) {
+            self.pulls.reconsider(None);
+        }
+        let (published, _) = self.streams.names();
         for name in published {
             let Some(record) = view.stream(&name) else { continue };
             if record.publisher == Publisher::None {
@@ -97,10 +107,11 @@ impl Bridge {
                 if let Some(broadcast) = self.streams.get(&name) {
                     self.bridges.end(&broadcast);
                 }
-                self.pulls.reconsider(Some(&name));
+                self.pulls.fence(&name, record.epoch());
             }
         }
-        for name in taken {
+        // Also what is taken for other nodes alone.
+        for (name, _) in self.pulls.list() {
             let Some(record) = view.stream(&name) else { continue };
             let known = self.pulls.get(&name).map(|(_, epoch)| epoch);
             if known.is_some_and(|epoch| epoch < record.epoch()) {
@@ -119,12 +130,24 @@ impl Bridge {
                 tracing::info!(stream = %name, track = %cut.track, group = cut.group.0, from,
                     frames = cut.frames, "the rest of a group is fetched");
                 if let Some(bridge) = self.me.upgrade() {
-                    let nodes = view.nodes().map(|node| node.info.id).collect();
+                    let nodes = self.who_may_have(name, record, view);
                     tokio::spawn(bridge.fill(name.clone(), cut.clone(), nodes));
                 }
             }
         }
         self.pulls.fence(name, record.epoch());
+    }
+
+    /// Who may have the rest of a group. An origin asks all origins. A relay asks who it takes the
+    /// stream from and the new owner: there are too many relays to ask more.
+    fn who_may_have(&self, name: &StreamName, record: &StreamRecord, view: &View) -> Vec<NodeId> {
+        let me = self.cluster.node();
+        let is_origin = view.node(me).is_none_or(|node| node.info.role == Role::Origin);
+        let mut nodes = if is_origin { origins(view) } else { vec![record.claimant.node] };
+        nodes.extend(self.pulls.parent_of(name).map(NodeId));
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
     }
 
     fn cut(&self, name: &StreamName, cut: &Cut) -> CutOutcome {
@@ -152,7 +175,7 @@ impl Bridge {
         let missing = cuts_of(record)
             .iter()
             .filter(|cut| matches!(self.cut(name, cut), CutOutcome::Missing(_)));
-        let others: Vec<_> = view.nodes().map(|node| node.info.id).collect();
+        let others = origins(&view);
         let filling = join_all(missing.map(|cut| self.fill_from_any(name, cut, &others)));
         if tokio::time::timeout(TAKE_OVER_WITHIN, filling).await.is_err() {
             metrics::counter!("headwater_cluster_groups_unfilled_total").increment(1);
@@ -181,10 +204,9 @@ impl Bridge {
         // The video's first frame tells best.
         wanted.sort_by_key(|(track, _)| *track != TrackName::video());
         let me = self.cluster.node();
-        let others =
-            view.nodes().filter(|node| node.info.id != me && node.state() != NodeState::Down);
+        let others = origins(view).into_iter().filter(|node| *node != me);
         let mut asked: FuturesUnordered<_> =
-            others.map(|node| self.heritage_at(node.info.id, name, &wanted)).collect();
+            others.map(|node| self.heritage_at(node, name, &wanted)).collect();
         let first = async {
             while let Some(answer) = asked.next().await {
                 if answer.is_some() {

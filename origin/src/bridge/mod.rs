@@ -5,29 +5,34 @@
 
 mod follow;
 mod hops;
+mod serve;
 mod tidy;
+mod tree;
 
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use headwater_cluster::cluster::Cluster;
 use headwater_cluster::id::NodeId;
-use headwater_media::{Broadcast, Epoch, StreamName};
-use headwater_relay::hop::{Found, Hop, HopOptions, Source};
-use headwater_relay::parent::Refusal;
-use headwater_relay::pulls::{Parents, Pulls};
-use headwater_relay::wire::RefusalCode;
+use headwater_media::{Epoch, StreamName};
+use headwater_relay::hop::HopOptions;
+use headwater_relay::plan::Options as TreeOptions;
+use headwater_relay::pulls::{Candidate, Parents, Pulls, Wanted};
 use parking_lot::Mutex;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
+pub use self::hops::HopReport;
 use self::hops::Hops;
+use self::tidy::Hot;
+use self::tree::Tree;
+pub use self::tree::nodes_of;
 use crate::clock::Clock;
 use crate::streams::Streams;
-use crate::transcode::audio::{AudioBridges, AudioTarget};
+use crate::transcode::audio::AudioBridges;
 
-/// How often it is looked whether a stream has sound that other nodes' viewers need made.
-const SOUND_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two looks whether the children have left.
+const LEFT_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What the ties connect.
 pub struct BridgeParts {
@@ -41,6 +46,10 @@ pub struct BridgeParts {
     pub bridges: AudioBridges,
     /// How long a stream waits for its publisher (`[ingest] reconnect_window`).
     pub reconnect_window: Duration,
+    /// How trees are made, the same on all nodes.
+    pub tree: TreeOptions,
+    /// Which streams are taken before anybody here watches them (`[relay] hot`).
+    pub hot: Box<dyn Fn(&StreamName) -> bool + Send + Sync>,
 }
 
 /// A node's media ties with the others.
@@ -53,6 +62,10 @@ pub struct Bridge {
     reconnect_window: Duration,
     options: HopOptions,
     hops: Mutex<Hops>,
+    tree: Mutex<Tree>,
+    hot: Hot,
+    /// The node takes no new children.
+    leaving: AtomicBool,
     /// Itself, for the tasks that hops need.
     me: Weak<Self>,
 }
@@ -61,9 +74,11 @@ impl Bridge {
     /// The ties of a node. Nothing happens until [`Self::run`] is polled.
     #[must_use]
     pub fn new(cluster: Cluster, parts: BridgeParts, options: HopOptions) -> Arc<Self> {
-        let BridgeParts { clock, streams, pulls, bridges, reconnect_window } = parts;
-        let hops = Mutex::new(HashMap::new());
-        Arc::new_cyclic(|me| Self {
+        let BridgeParts { clock, streams, pulls, bridges, reconnect_window, tree, hot } = parts;
+        let me = cluster.node();
+        // Names are for people; the ways of streams are told in numbers.
+        let options = HopOptions { id: Some(me.0), ..options };
+        Arc::new_cyclic(|weak| Self {
             cluster,
             clock,
             streams,
@@ -71,8 +86,11 @@ impl Bridge {
             bridges,
             reconnect_window,
             options,
-            hops,
-            me: me.clone(),
+            hops: Mutex::default(),
+            tree: Mutex::new(Tree::new(me, tree)),
+            hot: Hot::new(hot),
+            leaving: AtomicBool::new(false),
+            me: weak.clone(),
         })
     }
 
@@ -89,11 +107,31 @@ impl Bridge {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Tells all children that this node goes away: they look for another parent.
+    /// Tells all children that this node goes away: they look for another parent, and none comes
+    /// any more.
     pub fn say_goodbye(&self) {
-        for hop in self.ready_hops() {
+        self.leaving.store(true, Ordering::Relaxed);
+        for hop in self.children() {
             hop.goaway("the node is shutting down");
         }
+    }
+
+    /// Waits until the children have gone elsewhere with what this node takes from others. What it
+    /// owns they can have nowhere else.
+    pub async fn children_left(&self, limit: Duration) {
+        let left = async {
+            while !self.pulls.list().is_empty() && self.subscriptions() > 0 {
+                tokio::time::sleep(LEFT_INTERVAL).await;
+            }
+        };
+        if tokio::time::timeout(limit, left).await.is_err() {
+            tracing::warn!(subscriptions = self.subscriptions(), "some nodes still take from here");
+        }
+    }
+
+    /// What other nodes take from this one, of all streams.
+    fn subscriptions(&self) -> usize {
+        self.children().iter().map(|hop| hop.status().borrow().subscriptions).sum()
     }
 
     /// The node that owns a stream, if that is another one.
@@ -104,54 +142,31 @@ impl Bridge {
         let owner = record.owner()?;
         (owner.node != self.cluster.node()).then(|| (owner.node, record.epoch()))
     }
-
-    fn name_of(&self, node: NodeId) -> Option<String> {
-        let view = self.cluster.view();
-        let view = view.borrow();
-        view.node(node).map(|known| known.info.name.to_string())
-    }
-}
-
-/// Has the sound of a stream made in every codec that viewers may need, for as long as another node
-/// takes it: the owner alone transcodes, so that all nodes serve the same bytes.
-async fn keep_sound(bridges: AudioBridges, broadcast: Broadcast) {
-    loop {
-        let held = AudioTarget::ALL.map(|to| bridges.listen(&broadcast, to));
-        tokio::time::sleep(SOUND_INTERVAL).await;
-        drop(held);
-    }
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Parents for Bridge {
-    fn parent(&self, stream: &StreamName, _last: Option<&Refusal>) -> Option<Hop> {
-        let (owner, _) = self.owner(stream)?;
-        self.hop_to(owner)
-    }
-}
-
-impl Source for Bridge {
-    fn find(&self, stream: &StreamName) -> Result<Found, Refusal> {
-        if let Some((broadcast, epoch)) = self.streams.owned(stream) {
-            let sound = tokio::spawn(keep_sound(self.bridges.clone(), broadcast.clone()));
-            let hold = Some(Arc::new(AbortOnDrop(sound.abort_handle())) as _);
-            return Ok(Found { broadcast, epoch, hold });
-        }
-        // For who wants the rest of a group that this node has taken.
-        if let Some((broadcast, epoch)) = self.pulls.get(stream) {
-            return Ok(Found { broadcast, epoch, hold: None });
-        }
-        let Some((owner, epoch)) = self.owner(stream) else {
-            return Err(Refusal::new(RefusalCode::NotFound));
+    fn parents(&self, wanted: Wanted<'_>) -> Vec<Candidate> {
+        let Some((owner, _)) = self.owner(wanted.stream) else { return Vec::new() };
+        let planned = self.tree.lock().parents(wanted.stream, owner);
+        let (first, second) = match planned {
+            Some(parents) => (NodeId(parents.first), parents.second.map(NodeId)),
+            // Not one of the tree's nodes, as far as is known here.
+            None => (owner, None),
         };
-        Err(Refusal { code: RefusalCode::NotOwner, epoch, hint: self.name_of(owner) })
+        let mut nodes = vec![(first, false)];
+        nodes.extend(second.map(|node| (node, false)));
+        if wanted.starves && nodes.iter().all(|(node, _)| *node != owner) {
+            nodes.push((owner, true));
+        }
+        let me = self.cluster.node();
+        let others = nodes.into_iter().filter(|(node, _)| *node != me);
+        others
+            .map(|(node, last_resort)| Candidate {
+                node: node.0,
+                way: self.way_to(node),
+                last_resort,
+            })
+            .collect()
     }
 }
 

@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headwater_cluster::command::{Command, Stop};
+use headwater_cluster::id::NodeId;
 use headwater_cluster::state::{Publisher, StreamRecord};
 use headwater_cluster::view::View;
 use headwater_media::{Epoch, StreamName};
+use headwater_relay::pulls::{Pull, Pulls};
+use parking_lot::Mutex;
 
 use super::Bridge;
 use crate::ownership::cluster_time;
@@ -60,6 +63,8 @@ impl Bridge {
         loop {
             ticks.tick().await;
             let (now, view) = (Instant::now(), self.cluster.view().borrow().clone());
+            self.tidy_hops();
+            self.hot.follow(&self.pulls, &view, self.cluster.node());
             for name in unclaimed.look(self.not_held(&view), now, UNCLAIMED_AFTER) {
                 tracing::warn!(stream = %name, "released: it was granted to nobody who publishes it");
                 self.release(&view, &name).await;
@@ -102,14 +107,13 @@ impl Bridge {
             .map(|(name, record)| (name.clone(), record.epoch()))
     }
 
-    /// Streams that are watched here, from elsewhere.
+    /// Streams that are taken from elsewhere, for viewers here or for other nodes.
     fn followed(&self, view: &View) -> Vec<Followed> {
-        let (_, taken) = self.streams.names();
-        let known = |name| {
+        let known = |(name, _)| {
             let record = Arc::clone(view.stream(&name)?);
             Some((name, record))
         };
-        taken.into_iter().filter_map(known).collect()
+        self.pulls.list().into_iter().filter_map(known).collect()
     }
 
     /// Ends a stream for the whole cluster, under numbers that were surely not used.
@@ -124,6 +128,34 @@ impl Bridge {
         };
         if let Err(error) = self.cluster.propose(Command::Release(stop)).await {
             tracing::debug!(stream = %name, %error, "not released yet");
+        }
+    }
+}
+
+/// Streams that are taken before anybody watches them here.
+pub(super) struct Hot {
+    is_hot: Box<dyn Fn(&StreamName) -> bool + Send + Sync>,
+    held: Mutex<HashMap<StreamName, Pull>>,
+}
+
+impl Hot {
+    pub(super) fn new(is_hot: Box<dyn Fn(&StreamName) -> bool + Send + Sync>) -> Self {
+        Self { is_hot, held: Mutex::default() }
+    }
+
+    /// Holds those that other nodes own now, and lets go those that nobody does.
+    fn follow(&self, pulls: &Pulls, view: &View, me: NodeId) {
+        let mut held = self.held.lock();
+        let mut before = std::mem::take(&mut *held);
+        for (name, record) in view.owned_streams() {
+            let elsewhere = record.owner().is_some_and(|owner| owner.node != me);
+            if !elsewhere || !(self.is_hot)(name) {
+                continue;
+            }
+            let pull = before.remove(name).filter(Pull::is_held);
+            if let Some(pull) = pull.or_else(|| pulls.pull(name).ok()) {
+                held.insert(name.clone(), pull);
+            }
         }
     }
 }

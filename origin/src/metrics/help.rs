@@ -5,7 +5,7 @@
 use metrics::{KeyName, Recorder, Unit};
 
 /// Name and meaning, by name.
-const HELP: [(&str, &str); 119] = [
+const HELP: [(&str, &str); 125] = [
     ("headwater_audio_bridge_errors_total", "Packets of sound that could not be transcoded."),
     ("headwater_audio_bridges", "Audio transcodes that run now."),
     ("headwater_audio_bridges_refused_total", "Audio transcodes refused by a limit."),
@@ -74,6 +74,10 @@ const HELP: [(&str, &str); 119] = [
     ("headwater_publish_refused_total", "Publishers refused, by reason."),
     ("headwater_relay_children", "Hops by which other nodes take streams from this one."),
     ("headwater_relay_commands_refused_total", "Commands that a busy or ended hop did not take."),
+    (
+        "headwater_relay_delay_seconds",
+        "From a frame's capture, by its owner's clock, to its arrival from another node.",
+    ),
     ("headwater_relay_duplicate_frames_total", "Frames from other nodes that were here already."),
     (
         "headwater_relay_groups_given_up_total",
@@ -86,10 +90,19 @@ const HELP: [(&str, &str); 119] = [
     ("headwater_relay_groups_overtaken_total", "Groups from other nodes that newer ones overtook."),
     ("headwater_relay_groups_skipped_total", "Groups that another node did not send."),
     ("headwater_relay_groups_torn_total", "Groups from other nodes whose rest did not come."),
+    ("headwater_relay_hop_clock_offset_seconds", "Another node's clock less this one's, by node."),
+    (
+        "headwater_relay_hop_round_trip_seconds",
+        "Shortest round trip to another node of late, by node.",
+    ),
     ("headwater_relay_hops", "Open hops to other nodes."),
     (
         "headwater_relay_keyframe_wishes_total",
         "Viewers' wishes for a keyframe, passed on to the stream's owner.",
+    ),
+    (
+        "headwater_relay_orphans_total",
+        "Streams that ended here because no node had brought them for a while.",
     ),
     (
         "headwater_relay_parent_silences_total",
@@ -110,6 +123,7 @@ const HELP: [(&str, &str); 119] = [
         "Streams and groups that other nodes asked for and did not get.",
     ),
     ("headwater_relay_refused_total", "Groups and frames from other nodes that were not taken."),
+    ("headwater_relay_rings_total", "Streams not taken from a node that takes them from this one."),
     ("headwater_relay_sent_bytes_total", "Bytes of media sent to other nodes."),
     ("headwater_relay_sent_frames_total", "Frames sent to other nodes."),
     ("headwater_relay_sent_groups_total", "Groups sent to other nodes."),
@@ -120,6 +134,10 @@ const HELP: [(&str, &str); 119] = [
     (
         "headwater_relay_subscriptions",
         "Streams that are sent to other nodes, counted for each node.",
+    ),
+    (
+        "headwater_relay_switches_total",
+        "Streams that were taken from another node than before, by reason.",
     ),
     ("headwater_relay_tracks_refused_total", "Tracks of other nodes that could not be added here."),
     ("headwater_rtmp_accept_errors_total", "Failures to accept an RTMP connection."),

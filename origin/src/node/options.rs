@@ -12,9 +12,11 @@ use headwater_cluster::control::holder::Holder;
 use headwater_cluster::endpoint::EndpointOptions;
 use headwater_cluster::id::{NAME_BYTES_MAX, NodeName};
 use headwater_cluster::identity::{Folder, JoinToken};
+use headwater_media::StreamName;
 use headwater_media::limits::BusLimits;
 
 use headwater_relay::hop::HopOptions;
+use headwater_relay::plan::Options as TreeOptions;
 use headwater_relay::pulls::PullOptions;
 use headwater_sfu::SfuConfig;
 
@@ -123,15 +125,32 @@ pub(super) fn streams(values: &RawConfig) -> StreamsOptions {
 pub(super) fn pulls(values: &RawConfig) -> PullOptions {
     PullOptions {
         linger: values.relay.linger,
+        orphaned_after: values.media.window,
         limits: streams(values).bus,
         streams_max: count(values.limits.streams),
         ..PullOptions::default()
     }
 }
 
+/// The trees by which streams come to all nodes.
+pub(super) fn tree(values: &RawConfig) -> TreeOptions {
+    TreeOptions { gateways: values.relay.gateways, max_children: values.relay.max_children }
+}
+
+/// Which streams are taken before anybody watches them.
+pub(super) fn hot(values: &RawConfig) -> Box<dyn Fn(&StreamName) -> bool + Send + Sync> {
+    let patterns = values.relay.hot.clone();
+    Box::new(move |name| patterns.iter().any(|pattern| pattern.matches(name)))
+}
+
 /// The hops to other nodes, of a node of that name.
 pub(super) fn hop(values: &RawConfig, name: &str) -> HopOptions {
-    HopOptions { limits: streams(values).bus, ..HopOptions::new(name) }
+    HopOptions {
+        limits: streams(values).bus,
+        ping_interval: values.cluster.keep_alive,
+        silent_after: values.cluster.suspect_after,
+        ..HopOptions::new(name)
+    }
 }
 
 pub(super) fn packager(values: &RawConfig) -> PackagerOptions {

@@ -119,8 +119,9 @@ impl Streams {
         if let Some(entry) = table.live.get(name) {
             return Some(entry.progress(false));
         }
-        let broadcast = table.taken.get(name)?.broadcast.clone();
         drop(table);
+        // Also what is taken for other nodes alone.
+        let (broadcast, _) = self.shared.pulls.get(name)?;
         progress_of(&broadcast)
     }
 

@@ -25,7 +25,8 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::parent::{ProtocolError, Refusal, Terms};
-use crate::wire::{Announced, Load, WireError, close_code};
+use crate::route::{Route, Standing};
+use crate::wire::{Announced, Load, StartAt, WireError, close_code};
 
 pub(crate) use self::take::{Command, TakenStream};
 
@@ -34,11 +35,21 @@ const COMMANDS_MAX: usize = 1_024;
 
 /// What a node has for its children.
 pub trait Source: Send + Sync + 'static {
-    /// The stream of that name as it is here.
+    /// The stream of that name as it is here: for who wants a group of it.
     ///
     /// # Errors
     /// It is not here; the answer says where it may be.
     fn find(&self, stream: &StreamName) -> Result<Found, Refusal>;
+
+    /// The stream for a child that subscribes to it, who knows of that epoch and goes on from
+    /// there. A relay takes it from elsewhere from now on, if it does not yet. Must not block.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    fn take(&self, stream: &StreamName, from: (Epoch, &StartAt)) -> Result<Found, Refusal> {
+        let _ = from;
+        self.find(stream)
+    }
 
     /// The streams that are announced to children which want to know; none by default.
     fn announced(&self) -> Option<watch::Receiver<Arc<Vec<Announced>>>> {
@@ -56,11 +67,20 @@ pub trait Source: Send + Sync + 'static {
 pub struct Found {
     /// The stream.
     pub broadcast: Broadcast,
-    /// The epoch that this node follows.
-    pub epoch: Epoch,
+    /// The epoch that this node follows, and how the stream comes to it; may change.
+    pub standing: watch::Receiver<Standing>,
     /// Kept for as long as the child is sent the stream: a relay's own [`crate::pulls::Pull`] of
     /// it, for example.
     pub hold: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Found {
+    /// A stream that this node owns.
+    #[must_use]
+    pub fn owned(broadcast: Broadcast, epoch: Epoch) -> Self {
+        let standing = Standing { epoch, route: Route::owner() };
+        Self { broadcast, standing: watch::channel(standing).1, hold: None }
+    }
 }
 
 /// A source without streams: for a node that only takes.
@@ -78,6 +98,8 @@ impl Source for NoSource {
 pub struct HopOptions {
     /// This node's id or name, told to the other end.
     pub node: String,
+    /// This node's number in the ways that streams take; without it, rings go unnoticed.
+    pub id: Option<u64>,
     /// This program's version, told to the other end.
     pub version: String,
     /// How often the parent is asked for the time (100 ms); each question and answer has about 60
@@ -103,6 +125,7 @@ impl HopOptions {
     pub fn new(node: impl Into<String>) -> Self {
         Self {
             node: node.into(),
+            id: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ping_interval: Duration::from_millis(100),
             silent_after: Duration::from_millis(300),
@@ -149,6 +172,10 @@ pub struct HopStatus {
     pub round_trip: Option<Duration>,
     /// Its load.
     pub load: Load,
+    /// Since when it has answered without a silence.
+    pub steady_since: Option<Instant>,
+    /// Subscriptions that it has as a child.
+    pub subscriptions: usize,
     /// It shuts down: go elsewhere.
     pub goaway: Option<String>,
     /// The hop is over.
@@ -210,7 +237,8 @@ impl Hop {
     ) -> (Self, impl Future<Output = HopError> + Send + 'static) {
         let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
         let (serve, serve_queue) = mpsc::channel(COMMANDS_MAX);
-        let status = watch::channel(HopStatus::default()).0;
+        let opened = HopStatus { steady_since: Some(now()), ..HopStatus::default() };
+        let status = watch::channel(opened).0;
         let shared = HopShared { connection: connection.clone(), commands, serve, status };
         let hop = Self { shared: Arc::new(shared) };
         let status = hop.shared.status.clone();
@@ -235,6 +263,11 @@ impl Hop {
     pub fn is_usable(&self) -> bool {
         let status = self.shared.status.borrow();
         !status.closed && !status.silent && status.goaway.is_none()
+    }
+
+    /// Sees to it that the other end's silence is noticed, also while nothing is taken from it.
+    pub fn watch(&self) -> bool {
+        self.command(Command::Watch)
     }
 
     /// Whether both are one hop.
@@ -322,7 +355,7 @@ async fn drive(
     let _open = Counted::new("headwater_relay_hops");
     let error = tokio::select! {
         error = take::run(context.clone(), commands, status.clone()) => error,
-        error = serve::run(context, serve_commands) => error,
+        error = serve::run(context, serve_commands, status.clone()) => error,
         () = bound_buffers(&bounds.connection) => HopError::Closed,
     };
     let code = match &error {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use quinn::{ReadError, RecvStream, VarInt};
 
 use super::take::{Tables, Taking};
-use super::{FetchError, FetchedGroup, Heard, HopError, now};
+use super::{FetchError, FetchedGroup, Heard, HopError, now, wall_now};
 use crate::intake::{Admission, Break, RefuseReason, Ticket};
 use crate::wire::{GroupDecoder, GroupEvent, GroupHead, StreamKind, WireError, stream_code};
 
@@ -130,6 +130,9 @@ async fn subscribed(mut reader: Reader, taking: &Taking, place: (u64, u64), head
                 tracing::debug!(stream = %taking.taken.name, group = %head.header.seq,
                     reason = reason.as_str(), "a group is not taken");
                 reader.refuse(stream_code::NOT_WANTED);
+                if taking.taken.intake.lock().wants_resume(taking.source) {
+                    taking.taken.changed.notify_one();
+                }
                 return;
             }
         }
@@ -157,7 +160,14 @@ async fn take_frames(
             Ok(GroupEvent::Frame(frame)) => {
                 let bytes = u64::try_from(frame.payload.len()).unwrap_or(u64::MAX);
                 metrics::counter!("headwater_relay_received_bytes_total").increment(bytes);
-                intake.lock().frame(ticket, frame)?;
+                let capture = frame.capture;
+                let mut intake = intake.lock();
+                intake.frame(ticket, frame)?;
+                let clock = intake.clock_micros();
+                drop(intake);
+                if let Some(clock) = clock {
+                    record_delay(wall_now().plus_micros(clock).micros_since(capture));
+                }
             }
             Ok(GroupEvent::End(frames)) => {
                 intake.lock().group_end(ticket, frames);
@@ -184,6 +194,14 @@ async fn take_frames(
             }
         }
     }
+}
+
+/// Notes how long ago, by its owner's clock, a frame was captured that is here now.
+fn record_delay(micros: i64) {
+    // Clocks are known to a millisecond or so: what is not yet captured was so just now.
+    let micros = u64::try_from(micros).unwrap_or_default();
+    let delay = Duration::from_micros(micros).as_secs_f64();
+    metrics::histogram!("headwater_relay_delay_seconds").record(delay);
 }
 
 /// Frees the track's turn when a reader ends before its group does.

@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::{ControlReader, ControlWriter};
 use super::send::TrackSender;
-use super::{Context, Counted, Found, HopError, ServeCommand, wall_now};
+use super::{Context, Counted, HopError, HopStatus, ServeCommand, wall_now};
 use crate::parent::{
     FetchRequest, Parent, ParentOptions, ParentOutput, Refusal, Subscription, Terms,
 };
+use crate::route::Standing;
 use crate::wire::{
     FRAME_HEAD_BYTES_MAX, FrameCoder, GroupHead, Message, Position, RefusalCode, StartAt,
     StreamKind, TRACKS_MAX, TrackEntry, encode_group_end, encode_group_head,
@@ -44,7 +45,11 @@ enum Finished {
 
 /// Waits for the child's control stream, then answers it until the end. Pending while the other
 /// end asks for nothing.
-pub(super) async fn run(context: Context, commands: mpsc::Receiver<ServeCommand>) -> HopError {
+pub(super) async fn run(
+    context: Context,
+    commands: mpsc::Receiver<ServeCommand>,
+    status: watch::Sender<HopStatus>,
+) -> HopError {
     let (send, receive) = match context.connection.accept_bi().await {
         Ok(streams) => streams,
         Err(error) => return error.into(),
@@ -63,6 +68,7 @@ pub(super) async fn run(context: Context, commands: mpsc::Receiver<ServeCommand>
         announce: false,
         context,
         control,
+        status,
     };
     let _open = Counted::new("headwater_relay_children");
     tokio::select! {
@@ -74,6 +80,7 @@ pub(super) async fn run(context: Context, commands: mpsc::Receiver<ServeCommand>
 struct Server {
     context: Context,
     control: ControlWriter,
+    status: watch::Sender<HopStatus>,
     core: Parent,
     served: HashMap<u64, Served>,
     jobs: JoinSet<Finished>,
@@ -118,6 +125,10 @@ impl Server {
             if let Err(error) = step.and_then(|()| self.drain()) {
                 return error;
             }
+            let subscriptions = self.served.len();
+            self.status.send_if_modified(|status| {
+                std::mem::replace(&mut status.subscriptions, subscriptions) != subscriptions
+            });
             if std::mem::take(&mut self.announce)
                 && let Some(streams) = &announced
             {
@@ -162,11 +173,13 @@ impl Server {
     }
 
     fn start(&mut self, wanted: Subscription) {
-        let found = match self.context.source.find(&wanted.stream) {
+        let from = (wanted.epoch, &wanted.start);
+        let found = match self.context.source.take(&wanted.stream, from) {
             Ok(found) => found,
             Err(refusal) => return self.core.refuse(wanted.id, &refusal),
         };
-        let epoch = epoch_of(&found);
+        let followed = found.standing.borrow().epoch;
+        let epoch = epoch_of(&found.broadcast, followed);
         if epoch < wanted.epoch {
             let refusal = Refusal { epoch, ..Refusal::new(RefusalCode::EpochTooOld) };
             return self.core.refuse(wanted.id, &refusal);
@@ -185,7 +198,7 @@ impl Server {
             cancel: served.cancel.clone(),
             terms: terms_seen,
             broadcast: found.broadcast,
-            epoch,
+            standing: found.standing,
             wanted,
             _hold: found.hold,
         };
@@ -260,10 +273,9 @@ async fn changed<T>(watched: &mut Option<watch::Receiver<T>>) -> Option<()> {
 }
 
 /// The highest epoch that the node and its bus know of a stream.
-fn epoch_of(found: &Found) -> Epoch {
+fn epoch_of(broadcast: &Broadcast, followed: Epoch) -> Epoch {
     let newest = |track: &Track| track.newest().map(|group| group.header().epoch);
-    let tracks = found.broadcast.tracks();
-    tracks.iter().filter_map(newest).fold(found.epoch, Ord::max)
+    broadcast.tracks().iter().filter_map(newest).fold(followed, Ord::max)
 }
 
 /// Sends all that there is of a group from a frame on.
@@ -312,7 +324,7 @@ struct StreamSender {
     cancel: CancellationToken,
     terms: watch::Receiver<Terms>,
     broadcast: Broadcast,
-    epoch: Epoch,
+    standing: watch::Receiver<Standing>,
     wanted: Subscription,
     /// Kept for as long as the stream is sent.
     _hold: Option<Arc<dyn Any + Send + Sync>>,
@@ -333,7 +345,10 @@ impl StreamSender {
         let mut listed: Vec<Listed> = Vec::new();
         let mut next_id = 0u64;
         let mut told = None;
+        let mut may_change = true;
         loop {
+            // Before the tracks: when the stream is said to come, they are all there.
+            let standing = self.standing.borrow_and_update().clone();
             self.list(&mut listed, &mut next_id, &mut senders);
             let state = self.broadcast.state();
             let done = listed.iter().all(|one| one.entry.finished.is_some());
@@ -344,7 +359,7 @@ impl StreamSender {
                 other => other,
             };
             let tracks: Vec<_> = listed.iter().map(|one| one.entry.clone()).collect();
-            let message = Message::Tracks { id: self.wanted.id, epoch: self.epoch, state, tracks };
+            let message = self.message(state, tracks, standing);
             if told.as_ref() != Some(&message) {
                 if self.control.send(message.clone()).is_err() {
                     // The hop's end is noticed by its reader; one that is stuck is ended here.
@@ -362,6 +377,7 @@ impl StreamSender {
                 () = self.cancel.cancelled() => break,
                 // It holds the broadcast itself, so that changes never end.
                 _ = watch.changed() => {}
+                changed = self.standing.changed(), if may_change => may_change = changed.is_ok(),
                 Some(sent) = senders.join_next() => {
                     if let Ok((id, orders)) = sent
                         && let Some(one) = listed.iter_mut().find(|one| one.entry.id == id)
@@ -372,6 +388,18 @@ impl StreamSender {
             }
         }
         while senders.join_next().await.is_some() {}
+    }
+
+    fn message(
+        &self,
+        state: BroadcastState,
+        tracks: Vec<TrackEntry>,
+        standing: Standing,
+    ) -> Message {
+        let epoch = epoch_of(&self.broadcast, standing.epoch);
+        let own = self.context.options.id;
+        let route = own.map_or(standing.route.clone(), |own| standing.route.through(own));
+        Message::Tracks { id: self.wanted.id, epoch, state, tracks, route }
     }
 
     /// Brings the list up to date and begins to send what is new.

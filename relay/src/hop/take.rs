@@ -18,7 +18,12 @@ use super::{Context, FetchError, FetchedGroup, Heard, HopError, HopStatus, now, 
 use crate::child::{Child, ChildEvent, ChildOptions, ChildOutput};
 use crate::intake::{Intake, SourceId};
 use crate::parent::{Refusal, Terms};
-use crate::wire::TrackEntry;
+use crate::route::Route;
+use crate::wire::{RefusalCode, TrackEntry};
+
+/// A parent's clock that is off by less than this from what is known is no news: what it is
+/// for, the delay that a viewer sees, is told in milliseconds.
+const CLOCK_TOLERANCE_MICROS: u64 = 2_000;
 
 /// Wishes for keyframes on their way to the parent.
 const WISHES_MAX: usize = 256;
@@ -43,6 +48,8 @@ pub(crate) enum Command {
     Unsubscribe {
         source: SourceId,
     },
+    /// Nothing but to see whether the other end answers.
+    Watch,
     Fetch {
         stream: StreamName,
         track: TrackName,
@@ -101,6 +108,8 @@ pub(super) async fn run(
         status,
         heard: Arc::new(Heard::new(now())),
         watched: HashSet::new(),
+        routes: HashMap::new(),
+        clock_told: None,
     };
     let _open = super::Counted::new("headwater_relay_parents");
     tokio::select! {
@@ -118,6 +127,10 @@ struct Taker {
     ids: HashMap<SourceId, u64>,
     heard: Arc<Heard>,
     watched: HashSet<(u64, u64)>,
+    /// What the parent said of the way of each subscription.
+    routes: HashMap<u64, Route>,
+    /// The clock's offset that the intakes know.
+    clock_told: Option<i64>,
 }
 
 impl Taker {
@@ -199,6 +212,7 @@ impl Taker {
                 let id = self.core.fetch(stream, track, group, from);
                 self.tables.lock().fetches.insert(id, reply);
             }
+            Command::Watch => {}
         }
     }
 
@@ -206,6 +220,7 @@ impl Taker {
         let taking = self.tables.lock().taking.remove(&id)?;
         self.ids.remove(&taking.source);
         self.watched.retain(|(of, _)| *of != id);
+        self.routes.remove(&id);
         taking.cancel.cancel();
         taking.taken.intake.lock().stop(taking.source);
         Some(taking)
@@ -232,10 +247,16 @@ impl Taker {
         wishes: &mpsc::Sender<(u64, u64)>,
     ) {
         match event {
-            ChildEvent::Tracks { id, epoch, state, tracks } => {
+            ChildEvent::Tracks { id, epoch, state, tracks, route } => {
                 let taking = self.tables.lock().taking.get(&id).cloned();
                 let Some(taking) = taking else { return };
+                if self.context.options.id.is_some_and(|own| route.is_ring_for(own)) {
+                    self.leave_ring(id, &route);
+                    return;
+                }
                 let mut intake = taking.taken.intake.lock();
+                intake.route(taking.source, route.clone().behind(self.clock_told));
+                self.routes.insert(id, route);
                 intake.tracks(taking.source, epoch, state, &tracks);
                 let broadcast = intake.broadcast().borrow().clone();
                 drop(intake);
@@ -248,12 +269,7 @@ impl Taker {
                     let _ = reply.send(Err(FetchError::Refused(refusal)));
                     return;
                 }
-                if let Some(taking) = self.forget(id) {
-                    let code = refusal.code.as_str();
-                    tracing::debug!(stream = %taking.taken.name, code, "a parent refuses");
-                    *taking.taken.refused.lock() = Some((taking.source, refusal));
-                    taking.taken.changed.notify_one();
-                }
+                self.refused(id, refusal);
             }
             ChildEvent::Dropped(id, track, order) => {
                 let taking = self.tables.lock().taking.get(&id).cloned();
@@ -271,7 +287,11 @@ impl Taker {
                 self.wake_all();
             }
             ChildEvent::Silent(silent) => {
-                self.status.send_modify(|status| status.silent = silent);
+                let steady = (!silent).then(now);
+                self.status.send_modify(|status| {
+                    status.silent = silent;
+                    status.steady_since = steady.or(status.steady_since);
+                });
                 self.wake_all();
             }
             ChildEvent::Measured(load) => {
@@ -283,12 +303,47 @@ impl Taker {
                     *status = new;
                     changed
                 });
+                self.tell_clock(clock_offset_micros);
             }
             ChildEvent::Announced(announced) => {
                 tracing::debug!(stream = %announced.stream, "a parent has a stream");
             }
             ChildEvent::Unannounced(stream) => {
                 tracing::debug!(%stream, "a parent has a stream no more");
+            }
+        }
+    }
+
+    /// The subscription is over: who chooses parents is told why.
+    fn refused(&mut self, id: u64, refusal: Refusal) {
+        if let Some(taking) = self.forget(id) {
+            let code = refusal.code.as_str();
+            tracing::debug!(stream = %taking.taken.name, code, "a parent refuses");
+            *taking.taken.refused.lock() = Some((taking.source, refusal));
+            taking.taken.changed.notify_one();
+        }
+    }
+
+    /// The parent takes the stream from this node, over others perhaps.
+    fn leave_ring(&mut self, id: u64, route: &Route) {
+        metrics::counter!("headwater_relay_rings_total").increment(1);
+        tracing::debug!(id, nodes = ?route.nodes, "a parent's way to a stream leads back here");
+        self.core.unsubscribe(id);
+        self.refused(id, Refusal::new(RefusalCode::NotOwner));
+    }
+
+    /// Tells the intakes of the parent's clock, if it has moved by enough to matter.
+    fn tell_clock(&mut self, offset_micros: Option<i64>) {
+        let moved = self.clock_told.zip(offset_micros).map(|(told, now)| told.abs_diff(now));
+        if moved.map_or(offset_micros.is_none(), |moved| moved < CLOCK_TOLERANCE_MICROS) {
+            return;
+        }
+        self.clock_told = offset_micros;
+        let tables = self.tables.lock();
+        for (id, route) in &self.routes {
+            if let Some(taking) = tables.taking.get(id) {
+                let route = route.clone().behind(offset_micros);
+                taking.taken.intake.lock().clock(taking.source, &route);
             }
         }
     }

@@ -3,6 +3,7 @@
 use headwater_media::MediaKind;
 
 use super::*;
+use crate::route::Route;
 use crate::testing::{Feeder, broadcast, name, print};
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -275,13 +276,43 @@ fn a_track_is_finished_when_all_its_streams_were_read() {
     assert!(before.track(&TrackName::video()).unwrap().is_finished());
     // The stream begins anew: another broadcast, numbers above.
     bed.intake.begin(SECOND);
+    bed.intake.route(SECOND, Route::default());
+    bed.intake.tracks(SECOND, Epoch(2), BroadcastState::Live, &[]);
+    let state = |bed: &Bed| bed.intake.broadcast().borrow().state();
+    assert_eq!(state(&bed), BroadcastState::Ended, "the parent has not got it itself");
+    bed.intake.route(SECOND, Route::owner());
     bed.intake.tracks(SECOND, Epoch(2), BroadcastState::Live, &[video(0)]);
-    assert_eq!(bed.intake.broadcast().borrow().state(), BroadcastState::Live);
+    assert_eq!(state(&bed), BroadcastState::Live);
     assert_eq!(before.state(), BroadcastState::Ended);
     bed.feeder.epoch = 2;
     bed.feeder.whole_group(6, 2);
     assert_eq!(Bed::refused(bed.admit(SECOND, 0, 5, 0)), RefuseReason::Old);
     bed.go(SECOND, 1, 6, 0);
+}
+
+#[test]
+fn a_parent_that_learns_of_the_new_epoch_is_asked_anew_from_where_it_was_passed_over() {
+    let mut bed = Bed::new();
+    bed.intake.route(FIRST, Route::owner());
+    bed.feeder.group(5, true);
+    bed.feeder.frames(4);
+    let mut ticket = bed.go(FIRST, 0, 5, 0);
+    bed.take(&mut ticket, 2).unwrap();
+    bed.intake.fence(Epoch(2));
+    assert!(!bed.intake.brings(FIRST));
+    assert_eq!(bed.take(&mut ticket, 3), Err(RefuseReason::Fenced));
+    assert!(!bed.intake.wants_resume(FIRST), "it knows no better yet");
+    bed.feeder.frames(1);
+    bed.feeder.writer.end_group();
+    bed.feeder.epoch = 2;
+    bed.feeder.whole_group(7, 2);
+    // By a group's head, too: the group in flight must not be torn for it.
+    assert_eq!(Bed::refused(bed.admit(FIRST, 1, 7, 0)), RefuseReason::Replaced);
+    assert!(bed.intake.wants_resume(FIRST) && bed.intake.brings(FIRST));
+    let (epoch, start) = bed.intake.begin(SECOND);
+    let StartAt::Positions(at) = start else { panic!("{start:?}") };
+    assert_eq!((epoch, at[0].group, at[0].frame), (Epoch(2), GroupSeq(5), 2));
+    assert!(!bed.intake.wants_resume(SECOND));
 }
 
 #[test]

@@ -9,6 +9,8 @@ use headwater_media::{
     BroadcastState, Epoch, GroupSeq, MediaKind, StreamName, TrackName, WallTime,
 };
 
+use crate::route::{ROUTE_NODES_MAX, Route};
+
 use super::input::{put_len, put_option, put_run};
 use super::{
     Input, MESSAGE_BYTES_MAX, TEXT_BYTES_MAX, TRACKS_MAX, WireError, put_text, put_uint, zigzag,
@@ -185,6 +187,8 @@ pub enum Message {
         state: BroadcastState,
         /// The tracks.
         tracks: Vec<TrackEntry>,
+        /// How the stream comes to the child: the parent is the last node on the way.
+        route: Route,
     },
     /// Parent: the subscription or fetch is refused, or ends early.
     Refused {
@@ -314,7 +318,7 @@ fn put_body(out: &mut BytesMut, message: &Message) -> u64 {
             put_uint(out, *id);
             UNSUBSCRIBE
         }
-        Message::Tracks { id, epoch, state, tracks } => {
+        Message::Tracks { id, epoch, state, tracks, route } => {
             put_uint(out, *id);
             put_uint(out, epoch.0);
             out.put_u8(state_number(*state));
@@ -325,6 +329,7 @@ fn put_body(out: &mut BytesMut, message: &Message) -> u64 {
                 out.put_u8(u8::from(track.kind == MediaKind::Audio));
                 put_option(out, track.finished, put_uint);
             }
+            put_route(out, route);
             TRACKS
         }
         Message::Refused { id, code, epoch, hint } => {
@@ -373,6 +378,15 @@ fn put_body(out: &mut BytesMut, message: &Message) -> u64 {
 
 fn put_name(out: &mut BytesMut, stream: &StreamName) {
     put_run(out, stream.as_str().as_bytes());
+}
+
+fn put_route(out: &mut BytesMut, route: &Route) {
+    put_len(out, route.nodes.len());
+    for node in &route.nodes {
+        put_uint(out, *node);
+    }
+    out.put_u8(route.flowing.into());
+    put_option(out, route.clock_micros, |out, micros| put_uint(out, zigzag(micros)));
 }
 
 fn put_load(out: &mut BytesMut, load: Load) {
@@ -455,6 +469,7 @@ fn read_body(kind: u64, input: &mut Input<'_>) -> Result<Option<Message>, WireEr
             epoch: epoch(input)?,
             state: state(input)?,
             tracks: read_tracks(input)?,
+            route: read_route(input)?,
         },
         REFUSED => Message::Refused {
             id: input.uint()?,
@@ -547,6 +562,21 @@ fn read_tracks(input: &mut Input<'_>) -> Result<Vec<TrackEntry>, WireError> {
         });
     }
     Ok(tracks)
+}
+
+fn read_route(input: &mut Input<'_>) -> Result<Route, WireError> {
+    if input.is_empty() {
+        // From a node of before there were routes.
+        return Ok(Route { flowing: true, ..Route::default() });
+    }
+    let count = input.count("route", ROUTE_NODES_MAX + 1)?;
+    let mut nodes = Vec::new();
+    for _ in 0..count {
+        nodes.push(input.uint()?);
+    }
+    let flowing = input.flag("flowing")?;
+    let clock_micros = input.option("clock", Input::int)?;
+    Ok(Route { nodes, flowing, clock_micros })
 }
 
 fn read_load(input: &mut Input<'_>) -> Result<Load, WireError> {

@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use super::group::{FrameCoder, encode_group_end, encode_group_head};
 use super::input::Input;
 use super::*;
+use crate::route::Route;
 use crate::testing::{Feeder, broadcast, h264, opus};
 
 fn codecs() -> Vec<Codec> {
@@ -270,8 +271,9 @@ fn messages() -> impl Strategy<Value = Message> {
             Message::SubscribeUpdate { id, priority, max_age_ms }
         }),
         any::<u64>().prop_map(|id| Message::Unsubscribe { id }),
-        (any::<u64>(), epochs(), states(), prop::collection::vec(entry, 0..5))
-            .prop_map(|(id, epoch, state, tracks)| Message::Tracks { id, epoch, state, tracks }),
+        (any::<u64>(), epochs(), states(), prop::collection::vec(entry, 0..5), routes()).prop_map(
+            |(id, epoch, state, tracks, route)| Message::Tracks { id, epoch, state, tracks, route }
+        ),
         (any::<u64>(), code, epochs(), any::<Option<u8>>()).prop_map(|(id, code, epoch, hint)| {
             Message::Refused { id, code, epoch, hint: hint.map(|n| n.to_string()) }
         }),
@@ -291,6 +293,11 @@ fn messages() -> impl Strategy<Value = Message> {
             load
         }),
     ]
+}
+
+fn routes() -> impl Strategy<Value = Route> {
+    (prop::collection::vec(any::<u64>(), 0..17), any::<bool>(), any::<Option<i64>>())
+        .prop_map(|(nodes, flowing, clock_micros)| Route { nodes, flowing, clock_micros })
 }
 
 fn frames() -> impl Strategy<Value = Frame> {

@@ -5,4 +5,5 @@
 mod faults;
 mod measure;
 mod plain;
+mod tree;
 mod world;

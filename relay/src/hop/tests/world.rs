@@ -15,8 +15,8 @@ use tokio::net::UdpSocket;
 
 use crate::hop::{Found, Hop, HopOptions, NoSource, Source};
 use crate::parent::Refusal;
-use crate::pulls::{Parents, Pull, PullOptions, Pulls};
-use crate::wire::{ALPN, RefusalCode};
+use crate::pulls::{Candidate, Parents, Pull, PullOptions, Pulls, Wanted, Way};
+use crate::wire::{ALPN, RefusalCode, StartAt};
 
 pub(super) const SOON: Duration = Duration::from_secs(10);
 
@@ -34,6 +34,8 @@ pub(super) struct Origin {
     endpoint: Endpoint,
     certificate: rustls::pki_types::CertificateDer<'static>,
     pub(super) streams: Arc<Streams>,
+    /// Its number, where rings are to be noticed.
+    id: Option<u64>,
     hops: Mutex<Vec<(Hop, tokio::task::JoinHandle<()>)>>,
 }
 
@@ -50,16 +52,23 @@ impl Source for Streams {
         let code = if hint.is_some() { RefusalCode::NotOwner } else { RefusalCode::NotFound };
         let (broadcast, epoch) =
             table.get(stream).cloned().ok_or(Refusal { hint, ..Refusal::new(code) })?;
-        Ok(Found { broadcast, epoch, hold: None })
+        Ok(Found::owned(broadcast, epoch))
     }
 }
 
 /// Streams that are taken are served on.
 impl Source for Pulls {
     fn find(&self, stream: &StreamName) -> Result<Found, Refusal> {
-        let pull = self.pull(stream).map_err(|_| Refusal::new(RefusalCode::Limit))?;
-        let (broadcast, epoch) = (pull.broadcast(), pull.epoch());
-        Ok(Found { broadcast, epoch, hold: Some(Arc::new(pull)) })
+        let (broadcast, epoch) =
+            self.get(stream).ok_or_else(|| Refusal::new(RefusalCode::NotFound))?;
+        Ok(Found::owned(broadcast, epoch))
+    }
+
+    fn take(&self, stream: &StreamName, from: (Epoch, &StartAt)) -> Result<Found, Refusal> {
+        let limit = |_| Refusal::new(RefusalCode::Limit);
+        let pull = self.pull_from(stream, from).map_err(limit)?;
+        let (broadcast, standing) = (pull.broadcast(), pull.standing());
+        Ok(Found { broadcast, standing, hold: Some(Arc::new(pull)) })
     }
 }
 
@@ -79,7 +88,12 @@ impl Origin {
         let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
         let config = ServerConfig::with_crypto(Arc::new(tls));
         let endpoint = Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        Self { endpoint, certificate, streams: Arc::default(), hops: Mutex::default() }
+        let (streams, hops) = (Arc::default(), Mutex::default());
+        Self { endpoint, certificate, streams, id: None, hops }
+    }
+
+    pub(super) fn numbered(id: u64) -> Self {
+        Self { id: Some(id), ..Self::new() }
     }
 
     pub(super) fn add(&self, broadcast: &Broadcast, epoch: u64) {
@@ -123,7 +137,8 @@ impl Origin {
         options: HopOptions,
     ) -> Hop {
         let (parent, child) = self.connect(address).await;
-        let (hop, driver) = Hop::new(parent, HopOptions::new("origin"), source);
+        let own = HopOptions { id: self.id, ..HopOptions::new("origin") };
+        let (hop, driver) = Hop::new(parent, own, source);
         let task = tokio::spawn(async move {
             driver.await;
         });
@@ -133,13 +148,21 @@ impl Origin {
         hop
     }
 
+    /// It is dead: connections vanish without a word.
+    pub(super) fn kill(&self) {
+        for (_, task) in self.hops.lock().drain(..) {
+            task.abort();
+        }
+        self.endpoint.close(0u32.into(), b"");
+    }
+
     /// This node's ends of its hops.
     pub(super) fn ends(&self) -> Vec<Hop> {
         self.hops.lock().iter().map(|(hop, _)| hop.clone()).collect()
     }
 }
 
-/// Takes every stream by the first usable hop of its list.
+/// Offers its hops for every stream, the first before the others.
 #[derive(Clone, Default)]
 pub(super) struct Choice {
     pub(super) hops: Arc<Mutex<Vec<Hop>>>,
@@ -147,9 +170,14 @@ pub(super) struct Choice {
 }
 
 impl Parents for Choice {
-    fn parent(&self, _: &StreamName, last: Option<&Refusal>) -> Option<Hop> {
-        self.refusals.lock().extend(last.cloned());
-        self.hops.lock().iter().find(|hop| hop.is_usable()).cloned()
+    fn parents(&self, wanted: Wanted<'_>) -> Vec<Candidate> {
+        self.refusals.lock().extend(wanted.refusal.cloned());
+        let of = |hop: &Hop| Candidate {
+            node: hop.connection().stable_id() as u64,
+            way: Way::Hop(hop.clone()),
+            last_resort: false,
+        };
+        self.hops.lock().iter().map(of).collect()
     }
 }
 
@@ -181,6 +209,42 @@ impl Edge {
 
     pub(super) fn pull(&self, stream: &str) -> Pull {
         self.pulls.pull(&crate::testing::name(stream)).unwrap()
+    }
+}
+
+/// A node that takes streams and serves them on.
+pub(super) struct Relay {
+    pub(super) node: Origin,
+    pub(super) edge: Edge,
+}
+
+impl Relay {
+    pub(super) fn new(id: u64, options: PullOptions) -> Self {
+        Self { node: Origin::numbered(id), edge: Edge::with(&[], options) }
+    }
+
+    pub(super) fn numbered(id: u64) -> Self {
+        Self::new(id, PullOptions::default())
+    }
+
+    /// Takes from these, the best first, from now on.
+    pub(super) fn take_from(&self, hops: &[Hop]) {
+        *self.edge.choice.hops.lock() = hops.to_vec();
+        self.edge.pulls.reconsider(None);
+    }
+
+    /// A hop of the relay `child` to this one.
+    pub(super) async fn hop_of(&self, child: &Self) -> Hop {
+        self.hop_at(self.node.address(), child).await
+    }
+
+    pub(super) async fn hop_at(&self, address: SocketAddr, child: &Self) -> Hop {
+        let source = Arc::new(self.edge.pulls.clone());
+        self.node.hop_with(address, source, child.options()).await
+    }
+
+    pub(super) fn options(&self) -> HopOptions {
+        HopOptions { id: self.node.id, ..HopOptions::new("relay") }
     }
 }
 
