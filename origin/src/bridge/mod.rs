@@ -26,7 +26,7 @@ pub use self::hops::HopReport;
 use self::hops::Hops;
 use self::tidy::Hot;
 use self::tree::Tree;
-pub use self::tree::nodes_of;
+pub(crate) use self::tree::nodes_of;
 use crate::clock::Clock;
 use crate::streams::Streams;
 use crate::transcode::audio::AudioBridges;

@@ -15,8 +15,7 @@ use headwater_relay::plan::{Node, Options, Parents, Role, Topology};
 const PLANS_MAX: usize = 4_096;
 
 /// The nodes of a view, as the planner takes them.
-#[must_use]
-pub fn nodes_of(view: &View) -> Vec<Node> {
+pub(crate) fn nodes_of(view: &View) -> Vec<Node> {
     view.nodes().map(node).collect()
 }
 

@@ -9,10 +9,11 @@ use headwater_cluster::id::NodeId;
 use headwater_cluster::state::NodeRecord;
 use headwater_cluster::view::View;
 use headwater_media::StreamName;
-use headwater_relay::plan::{Node, Options, Plan, Reason, Role, Topology};
+use headwater_relay::plan::{Options, Plan, Reason, Topology};
 use serde::Serialize;
 
 use super::{Operator, json};
+use crate::bridge::nodes_of;
 use crate::http::Problem;
 use crate::http::names::{self, PathOf};
 
@@ -62,22 +63,6 @@ pub struct TreeNodeView {
     pub reason: String,
     /// How many nodes take it from this one.
     pub children: usize,
-}
-
-/// The nodes of a view, as the planner takes them.
-fn nodes_of(view: &View) -> Vec<Node> {
-    let node = |record: &NodeRecord| Node {
-        id: record.info.id.0,
-        role: match record.info.role {
-            NodeRole::Origin => Role::Origin,
-            NodeRole::Relay => Role::Relay,
-        },
-        region: record.info.region.to_string(),
-        weight: record.info.capacity_mbps,
-        usable: record.state() != NodeState::Down,
-        draining: record.state() == NodeState::Draining,
-    };
-    view.nodes().map(node).collect()
 }
 
 /// Answers with the tree of a stream.
