@@ -28,6 +28,7 @@ mod freeze;
 mod partition;
 mod quorum;
 mod relay;
+mod tree;
 
 use std::time::Duration;
 
