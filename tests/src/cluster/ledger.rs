@@ -112,6 +112,16 @@ impl Ledger {
         new
     }
 
+    /// A node's process has started anew: what it lists first may be behind what the one before
+    /// listed last. Other numbers and bytes still have to be the same.
+    pub fn begins_anew(&mut self, node: Place) {
+        for kept in self.renditions.values_mut() {
+            if let Some(seen) = kept.nodes.get_mut(&node) {
+                seen.last = (0, 0);
+            }
+        }
+    }
+
     /// The bytes that a node gave for a name.
     pub fn bytes(&mut self, node: Place, rendition: &str, name: &str, bytes: &Bytes) {
         let kept = self.renditions.entry(rendition.to_owned()).or_default();

@@ -43,7 +43,7 @@ where
 
 /// One origin. Dropping it kills it.
 pub struct Member {
-    /// Its place: 0, 1, 2.
+    /// Its place: 0, 1, 2 …
     pub place: usize,
     /// Its HTTP interface.
     pub http: SocketAddr,
@@ -54,8 +54,22 @@ pub struct Member {
     /// Its cluster port.
     pub cluster: SocketAddr,
     folder: PathBuf,
+    /// The host that it runs on, as words before its program; empty: this one.
+    host: Vec<String>,
     settings: Vec<String>,
     program: Option<Program>,
+}
+
+/// Where a member runs, and under which addresses others find it.
+pub(super) struct Home {
+    pub(super) host: Vec<String>,
+    pub(super) http: SocketAddr,
+    pub(super) rtmp: SocketAddr,
+    pub(super) srt: SocketAddr,
+    pub(super) cluster: SocketAddr,
+    pub(super) name: String,
+    /// Keys and values of its configuration.
+    pub(super) settings: Vec<(&'static str, String)>,
 }
 
 impl Member {
@@ -68,21 +82,45 @@ impl Member {
         let address = |count| anyhow::Ok(SocketAddr::from((ip, free_at(ip, count)?)));
         let (http, rtmp, srt) = (address(1)?, address(1)?, address(1)?);
         let (webrtc, cluster) = (address(WEBRTC_PORTS)?, address(1)?);
+        let listen = [
+            ("HTTP__LISTEN", http),
+            ("RTMP__LISTEN", rtmp),
+            ("SRT__LISTEN", srt),
+            ("WEBRTC__LISTEN", webrtc),
+            ("CLUSTER__LISTEN", cluster),
+        ];
+        let home = Home {
+            host: Vec::new(),
+            http,
+            rtmp,
+            srt,
+            cluster,
+            name: format!("node-{}", place + 1),
+            settings: listen.map(|(key, address)| (key, address.to_string())).into(),
+        };
+        Self::at(place, home, folder, settings)
+    }
+
+    pub(super) fn at(
+        place: usize,
+        home: Home,
+        folder: PathBuf,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&folder)?;
         let mut lines = Vec::new();
         let mut set = |key: &str, value: &str| lines.push(format!("HEADWATER_{key}={value}"));
-        set("HTTP__LISTEN", &http.to_string());
-        set("RTMP__LISTEN", &rtmp.to_string());
-        set("SRT__LISTEN", &srt.to_string());
-        set("WEBRTC__LISTEN", &webrtc.to_string());
-        set("CLUSTER__LISTEN", &cluster.to_string());
-        set("CLUSTER__NAME", &format!("node-{}", place + 1));
+        set("CLUSTER__NAME", &home.name);
         set("INGEST__POLICY", "replace");
         set("LOG__FORMAT", "json");
+        for (key, value) in &home.settings {
+            set(key, value);
+        }
         for (key, value) in settings {
             set(key, value);
         }
-        Ok(Self { place, http, rtmp, srt, cluster, folder, settings: lines, program: None })
+        let Home { host, http, rtmp, srt, cluster, .. } = home;
+        Ok(Self { place, http, rtmp, srt, cluster, folder, host, settings: lines, program: None })
     }
 
     /// Its data folder.
@@ -128,7 +166,9 @@ impl Member {
     /// # Errors
     /// It cannot be started.
     pub fn launch(&mut self, join: Option<(SocketAddr, &str)>) -> anyhow::Result<()> {
-        let mut arguments = self.settings.clone();
+        let mut arguments = self.host.clone();
+        arguments.push("env".to_owned());
+        arguments.extend(self.settings.iter().cloned());
         arguments.push(binary()?.to_string_lossy().into_owned());
         arguments.extend(["serve".to_owned(), "--data".to_owned()]);
         arguments.push(self.data().to_string_lossy().into_owned());
@@ -138,8 +178,9 @@ impl Member {
         }
         let log = self.folder.join("log");
         let log = OpenOptions::new().create(true).append(true).open(log)?;
-        // `env` becomes the node: the process id is the node's own.
-        self.program = Some(Program::start_logging("env", arguments, log)?);
+        // Each of these programs becomes the next: the process id is the node's own.
+        let first = arguments.remove(0);
+        self.program = Some(Program::start_logging(&first, arguments, log)?);
         Ok(())
     }
 
@@ -156,6 +197,12 @@ impl Member {
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
+    }
+
+    /// The process, if it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.program.as_ref().and_then(Program::pid)
     }
 
     /// Waits until it has ended by itself.
@@ -189,7 +236,7 @@ impl Member {
     /// # Errors
     /// It does not run.
     pub async fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        let pid = self.program.as_ref().and_then(Program::pid).context("it does not run")?;
+        let pid = self.pid().context("it does not run")?;
         let said = Program::start("kill", [format!("-{signal}"), pid.to_string()])?;
         let said = said.finish(PATIENCE).await?;
         anyhow::ensure!(said.status.success(), "{}", said.err);

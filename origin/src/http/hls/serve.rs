@@ -557,7 +557,8 @@ pub(super) fn unanswered(why: Unanswered) -> Failure {
         Unanswered::TimedOut => (
             "media-not-ready",
             "Media not ready",
-            "the publisher has not sent what this waits for; try again",
+            "nothing came in time: the publisher has stopped sending, or its first segment has not \
+             ended, which takes its keyframe interval ([media] max_group at most); try again",
         ),
         Unanswered::Draining => (
             "shutting-down",

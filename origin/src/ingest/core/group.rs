@@ -3,6 +3,7 @@
 //! Not here: which track leads (`core`), how parts end (the track's plan).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_media::frame::GroupHeader;
 use headwater_media::{Frame, GroupSeq, MediaKind, MediaTime, WallTime};
@@ -113,11 +114,21 @@ impl StreamCore {
         let far = track.kind == MediaKind::Video && end > KEYFRAMES_FAR_MICROS;
         if (long && !regular) || (regular && far) {
             if track.kind == MediaKind::Video {
-                let text = format!(
-                    "keyframes are {} s apart or more: segments are long, or cut without them; set \
-                     the encoder's keyframe interval to 2 s",
-                    end / 1_000_000
-                );
+                let text = if regular {
+                    format!(
+                        "keyframes are {} s apart: segments are as long; set the encoder's \
+                         keyframe interval to 2 s",
+                        end / 1_000_000
+                    )
+                } else {
+                    format!(
+                        "no keyframe has come for {:.1} s, the longest that a segment of this \
+                         stream may be (`[media] max_group`, or what its first groups settled): \
+                         segments are cut without one, and players cannot begin there; set the \
+                         encoder to a fixed keyframe interval of 2 s",
+                        Duration::from_micros(end.unsigned_abs()).as_secs_f64()
+                    )
+                };
                 self.warn("keyframe_interval", text);
             }
             if !regular {

@@ -79,7 +79,8 @@ pub(super) fn refused(code: u32) -> &'static str {
 /// The name of a reject code as libsrt numbers them.
 fn reject_name(code: u32) -> &'static str {
     match code {
-        4 => "malformed-handshake",
+        // Also a key length that is not offered: AES-192.
+        4 => "malformed-handshake-or-key-length",
         5 => "too-many-connections",
         8 => "version",
         10 => "wrong-passphrase",
