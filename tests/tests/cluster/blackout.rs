@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::{asked, judge, report};
 
 const STREAM: &str = "live/cam";
-/// Names that are claimed over and over, each by a client of its own.
+/// Names that are claimed over and over, each by a client of its own, in turn with new ones.
 const NAMES: usize = 12;
 /// For how long they are, before the nodes die.
 const CLAIMING: Duration = Duration::from_millis(1_200);
@@ -126,6 +126,7 @@ fn told_is_granted(members: &[Member], told: &HashMap<(String, usize), usize>) {
 
 async fn claim_until_dead(trio: &mut Trio, acknowledged: &Acknowledged) {
     let stop = Arc::new(AtomicBool::new(false));
+    let began = Instant::now();
     let clients: Vec<Client> = trio.members.iter().map(Member::client).collect();
     let mut claiming = JoinSet::new();
     for name in 0..NAMES {
@@ -133,21 +134,26 @@ async fn claim_until_dead(trio: &mut Trio, acknowledged: &Acknowledged) {
             (clients.clone(), Arc::clone(&stop), Arc::clone(acknowledged));
         claiming.spawn(async move {
             let stream = format!("claimed/{name}");
-            for node in (0..clients.len()).cycle().skip(name) {
+            for (turn, node) in (0..clients.len()).cycle().skip(name).enumerate() {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                match claims::claim(&clients[node], &stream).await {
+                // A name that nobody has is granted before the answer. One that another node
+                // publishes is taken over when the new publisher's media comes: no proof.
+                let own = format!("{stream}/{}/{turn}", began.elapsed().as_nanos());
+                match claims::claim(&clients[node], &own).await {
                     Ok(answer) if answer.status == 201 => {
-                        let claim = (stream.clone(), node);
-                        *acknowledged.lock().entry(claim).or_default() += 1;
-                        // Every second one is left to its node, to be taken over.
-                        if node.is_multiple_of(2) {
-                            claims::end(&clients[node], &answer).await;
-                        }
+                        *acknowledged.lock().entry((own, node)).or_default() += 1;
+                        claims::end(&clients[node], &answer).await;
                     }
-                    // Another one's, or the node is dead.
+                    // The node is dead.
                     Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+                if let Ok(answer) = claims::claim(&clients[node], &stream).await
+                    && answer.status == 201
+                    && node.is_multiple_of(2)
+                {
+                    claims::end(&clients[node], &answer).await;
                 }
             }
         });
